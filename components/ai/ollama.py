@@ -1,0 +1,105 @@
+"""Ollama: the server of the models, on the processor or on a graphics card, and the models themselves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_docker as docker
+
+from components.context import Platform
+from components.images import OLLAMA, OLLAMA_AMD, Image
+from components.service import Container, DataVolume, Deployment, Health, Network, Service, deploy_job
+from settings import ROOT, Accelerator, OllamaModel
+
+PORT = 11434
+MODELS_PATH = "/root/.ollama"
+
+
+class Ollama(Service):
+    """The model server. Only the queue and the models' own jobs can reach it."""
+
+    name = "ollama"
+    area = "ai"
+
+    @property
+    def image(self) -> Image:
+        """Ollama, for AMD with its libraries."""
+        return OLLAMA_AMD if self.settings.accelerator is Accelerator.AMD else OLLAMA
+
+    def container(self, platform: Platform) -> Container:
+        """Return the server's container; the limits hold for every accelerator."""
+        chosen = self.settings.ollama
+        return Container(
+            command=("serve",),
+            environment={
+                "OLLAMA_HOST": f"0.0.0.0:{PORT}",
+                "OLLAMA_MODELS": f"{MODELS_PATH}/models",
+                "OLLAMA_MAX_LOADED_MODELS": str(chosen.max_loaded_models),
+                "OLLAMA_NUM_PARALLEL": str(chosen.parallel_requests),
+                "OLLAMA_KEEP_ALIVE": chosen.keep_alive,
+                "OLLAMA_CONTEXT_LENGTH": str(chosen.context_length),
+                "OLLAMA_FLASH_ATTENTION": "1" if chosen.flash_attention else "0",
+                "OLLAMA_KV_CACHE_TYPE": chosen.cache_type,
+                "OLLAMA_NOPRUNE": "1",
+            },
+            health=Health(command=("ollama", "list"), interval_seconds=10, start_seconds=60),
+            networks=(Network.MODELS,),
+            volumes=(DataVolume(name="ollama-models", path=MODELS_PATH),),
+            memory_mb=chosen.memory_mb,
+            cpus=chosen.cpus,
+            shared_memory_mb=chosen.shared_memory_mb,
+            temporary={"/tmp": 1024},
+            extra=devices(self.settings.accelerator, chosen.gpu_count),
+        )
+
+    def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
+        """Fetch every model of the settings that is not there yet."""
+        return [
+            deploy_job(
+                f"model-{model.name.replace('/', '-').replace(':', '-').replace('.', '-')}",
+                self.image,
+                self._fetch(model),
+                platform=platform,
+                parent=deployment,
+                depends_on=[deployment.container],
+            )
+            for model in self.settings.models
+        ]
+
+    def _fetch(self, model: OllamaModel) -> Container:
+        command = f"ollama show {model.name} >/dev/null 2>&1 || ollama pull {model.name}"
+        binds: dict[str, str] = {}
+        if model.file:
+            path = Path(model.file)
+            path = (path if path.is_absolute() else ROOT / path).resolve()
+            command = f"printf 'FROM /model/{path.name}\\n' > /tmp/Modelfile && ollama create {model.name} -f /tmp/Modelfile"
+            binds = {f"/model/{path.name}": str(path)}
+        return Container(
+            entrypoint=("sh", "-c", command),
+            environment={"OLLAMA_HOST": f"ollama:{PORT}", "HOME": "/tmp"},
+            health=Health(command=("true",)),
+            networks=(Network.MODELS,),
+            binds=binds,
+            memory_mb=512,
+            temporary={"/tmp": 64},
+        )
+
+
+def devices(accelerator: Accelerator, count: int) -> Mapping[str, Any]:
+    """Return the container arguments that give it the accelerator; ``count`` -1 is every NVIDIA device."""
+    if accelerator is Accelerator.NVIDIA:
+        return {
+            # Without a driver named, the provider asks for a CDI device.
+            "device_requests": [docker.ContainerDeviceRequestArgs(driver="nvidia", count=count, capabilities=["gpu"])]
+        }
+    if accelerator is Accelerator.AMD:
+        return {
+            "devices": [
+                docker.ContainerDeviceArgs(host_path=path, container_path=path) for path in ("/dev/kfd", "/dev/dri")
+            ],
+            "group_adds": ["video", "render"],
+        }
+    return {}
+
+

@@ -1,0 +1,127 @@
+"""Open WebUI: the chat."""
+
+import pulumi
+
+from components.ai.ollama import PORT as OLLAMA_PORT
+from components.context import Platform
+from components.data import postgres, redis
+from components.identity import keycloak, realm
+from components.images import OPEN_WEBUI, Image
+from components.service import FILES, Container, Database, DataVolume, Health, Network, OidcClient, Route, Service
+from settings import Role
+
+HOST = "chat"
+PORT = 8080
+CLIENT = "open-webui"
+DATA = "/app/backend/data"
+TRUST = "/tmp/certificates.pem"  # noqa: S108 -- a file system of the container's own
+"""The system's authorities and the platform's own, in one file."""
+
+
+class OpenWebui(Service):
+    """The chat, with its people from Keycloak, its data in PostgreSQL and its sessions in Redis."""
+
+    name = "open-webui"
+    area = "ai"
+    needs = ("postgres", "redis")
+
+    @property
+    def image(self) -> Image:
+        """Open WebUI."""
+        return OPEN_WEBUI
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the chat's address."""
+        return (Route(host=HOST, port=PORT, health_path="/health", title="Open WebUI: the chat"),)
+
+    def databases(self) -> tuple[Database, ...]:
+        """Return the chat's database, in which documents are found by meaning, too."""
+        return (Database(name="open-webui", extensions=("vector",)),)
+
+    def clients(self) -> tuple[OidcClient, ...]:
+        """Return the chat's client: administrators administer it, all others use it."""
+        return (
+            OidcClient(
+                client_id=CLIENT,
+                title="Open WebUI",
+                host=HOST,
+                redirect_paths=("/oauth/oidc/callback",),
+                roles={"admin": (Role.ADMIN,), "user": (Role.EDITOR, Role.VIEWER)},
+            ),
+        )
+
+    def container(self, platform: Platform) -> Container:
+        """Return the chat's container; whoever signs in is who Keycloak says, with the role it says."""
+        address = platform.url(HOST)
+        return Container(
+            command=(
+                "sh",
+                "-c",
+                f"cat /etc/ssl/certs/ca-certificates.crt {FILES}/authority.pem > {TRUST} && exec bash /app/backend/start.sh",
+            ),
+            environment={
+                "PORT": str(PORT),
+                "ENV": "prod",
+                "DATA_DIR": DATA,
+                "HOME": "/tmp",
+                "WEBUI_NAME": self.settings.chat.title,
+                "WEBUI_URL": address,
+                "CORS_ALLOW_ORIGIN": address,
+                "DEFAULT_LOCALE": self.settings.chat.language,
+                "OLLAMA_BASE_URL": f"http://haproxy:{OLLAMA_PORT}",
+                "ENABLE_OPENAI_API": "false",
+                "ENABLE_SIGNUP": "false",
+                "ENABLE_LOGIN_FORM": "false",
+                "ENABLE_PASSWORD_AUTH": "false",
+                "ENABLE_OAUTH_SIGNUP": "true",
+                "OAUTH_PROVIDER_NAME": "Keycloak",
+                "OAUTH_CLIENT_ID": CLIENT,
+                "OAUTH_SCOPES": "openid email profile",
+                "OAUTH_CODE_CHALLENGE_METHOD": "S256",
+                "OPENID_PROVIDER_URL": f"{keycloak.issuer(platform)}/.well-known/openid-configuration",
+                "OPENID_REDIRECT_URI": f"{address}/oauth/oidc/callback",
+                "ENABLE_OAUTH_ROLE_MANAGEMENT": "true",
+                "OAUTH_ROLES_CLAIM": realm.CLAIM,
+                "OAUTH_ADMIN_ROLES": "admin",
+                "OAUTH_ALLOWED_ROLES": "admin,user",
+                # The settings of this program rule, not what the first start wrote into the database.
+                "ENABLE_PERSISTENT_CONFIG": "false",
+                "BYPASS_MODEL_ACCESS_CONTROL": "true",
+                "RAG_EMBEDDING_ENGINE": "ollama",
+                "RAG_OLLAMA_BASE_URL": f"http://haproxy:{OLLAMA_PORT}",
+                "VECTOR_DB": "pgvector",
+                "ENABLE_WEBSOCKET_SUPPORT": "true",
+                "WEBSOCKET_MANAGER": "redis",
+                "OFFLINE_MODE": "true",
+                "ANONYMIZED_TELEMETRY": "false",
+                "DO_NOT_TRACK": "true",
+                "SCARF_NO_ANALYTICS": "true",
+                "SSL_CERT_FILE": TRUST,
+                "REQUESTS_CA_BUNDLE": TRUST,
+                "WEBUI_SESSION_COOKIE_SECURE": "true",
+                "WEBUI_AUTH_COOKIE_SECURE": "true",
+                "FORWARDED_ALLOW_IPS": "*",
+            },
+            secret_environment={
+                "WEBUI_SECRET_KEY": platform.secret("open-webui-secret-key", 48),
+                "OAUTH_CLIENT_SECRET": realm.client_secret(platform, CLIENT),
+                "DATABASE_URL": postgres.address(platform, "open-webui"),
+                "PGVECTOR_DB_URL": postgres.address(platform, "open-webui"),
+                "REDIS_URL": redis.address(platform, 0),
+                "WEBSOCKET_REDIS_URL": redis.address(platform, 1),
+            },
+            files={"authority.pem": pulumi.Output.from_input(platform.certificates.authority)},
+            health=Health(
+                command=(
+                    "python3",
+                    "-c",
+                    f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{PORT}/health', timeout=4)",
+                ),
+                interval_seconds=10,
+                start_seconds=180,
+            ),
+            networks=(Network.APPLICATIONS, Network.DATA),
+            volumes=(DataVolume(name="open-webui-data", path=DATA),),
+            memory_mb=self.settings.chat.memory_mb,
+            temporary={"/tmp": 256},
+        )

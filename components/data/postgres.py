@@ -1,0 +1,110 @@
+"""PostgreSQL with pgvector: one server, and a database and a role for each service that asks for one."""
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+
+from components.images import POSTGRES, Image
+from components.context import Platform
+from components.service import (
+    FILES,
+    Container,
+    Database,
+    DataVolume,
+    Deployment,
+    Health,
+    Network,
+    Service,
+    deploy_job,
+)
+
+USER = "999"
+
+
+def password(platform: Platform, database: str) -> pulumi.Output[str]:
+    """Return the password of a database's role."""
+    return platform.secret(f"postgres-{database}-password")
+
+
+def address(platform: Platform, database: str) -> pulumi.Output[str]:
+    """Return the address of a database as most libraries read it; secret."""
+    return pulumi.Output.concat("postgresql://", database, ":", password(platform, database), "@postgres:5432/", database)
+
+
+class Postgres(Service):
+    """The database server."""
+
+    name = "postgres"
+    area = "data"
+
+    @property
+    def image(self) -> Image:
+        """PostgreSQL 17 with pgvector."""
+        return POSTGRES
+
+    def container(self, platform: Platform) -> Container:
+        """Return the server's container; it runs as its own user from the start, so it needs no capability."""
+        limits = self.settings.postgres
+        options = {
+            "max_connections": limits.max_connections,
+            "shared_buffers": f"{limits.shared_buffers_mb}MB",
+            "idle_in_transaction_session_timeout": f"{limits.idle_transaction_timeout_seconds}s",
+            "password_encryption": "scram-sha-256",
+            "log_connections": "off",
+        }
+        return Container(
+            command=("postgres", *(part for key, value in options.items() for part in ("-c", f"{key}={value}"))),
+            environment={
+                "POSTGRES_PASSWORD_FILE": f"{FILES}/password",
+                "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C --auth-host=scram-sha-256",
+            },
+            files={"password": platform.secret("postgres-password")},
+            health=Health(command=("pg_isready", "--quiet", "--host=127.0.0.1", "--username=postgres"), interval_seconds=5),
+            networks=(Network.DATA,),
+            volumes=(DataVolume(name="postgres-data", path="/var/lib/postgresql/data"),),
+            user=USER,
+            memory_mb=limits.memory_mb,
+            temporary={"/var/run/postgresql": 8, "/tmp": 64},
+            # A checkpoint of large buffers takes its time, and a killed server has to recover.
+            stop_seconds=60,
+        )
+
+    def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
+        """Make the databases that the services ask for; what exists stays, and each password is set anew."""
+        databases = [database for service in platform.services.values() for database in service.databases()]
+        passwords = {database.name: password(platform, database.name) for database in databases}
+        script = pulumi.Output.secret(passwords).apply(lambda values: _script(databases, values))
+        job = deploy_job(
+            "postgres-databases",
+            self.image,
+            Container(
+                command=("sh", "-c", f'PGPASSWORD="$(cat {FILES}/password)" exec psql --no-psqlrc --quiet --file={FILES}/databases.sql'),
+                environment={"PGHOST": "postgres", "PGUSER": "postgres", "PGDATABASE": "postgres"},
+                files={"password": platform.secret("postgres-password"), "databases.sql": script},
+                health=Health(command=("true",)),
+                networks=(Network.DATA,),
+                user=USER,
+                memory_mb=128,
+                temporary={"/tmp": 8},
+            ),
+            platform=platform,
+            parent=deployment,
+            depends_on=[deployment.container],
+        )
+        return [job]
+
+
+def _script(databases: Sequence[Database], passwords: Mapping[str, str]) -> str:
+    """Return SQL that may run any number of times."""
+    lines = ["\\set ON_ERROR_STOP on"]
+    for database in sorted(databases, key=lambda database: database.name):
+        name = database.name
+        lines += [
+            f"SELECT 'CREATE ROLE \"{name}\" LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
+            f"ALTER ROLE \"{name}\" PASSWORD '{passwords[name]}';",
+            f"SELECT 'CREATE DATABASE \"{name}\" OWNER \"{name}\"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec",
+            f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC;',
+            f'\\connect "{name}"',
+            *(f'CREATE EXTENSION IF NOT EXISTS "{extension}";' for extension in database.extensions),
+        ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""The way in: certificates and the reverse proxy."""

@@ -1,0 +1,180 @@
+"""HAProxy: the only way in, and the queue in front of the models."""
+
+from components.context import HTTPS, Platform
+from components.images import HAPROXY, Image
+from components.service import (
+    FILES,
+    Container,
+    Health,
+    Metrics,
+    Network,
+    PublishedPort,
+    Service,
+    http_health,
+)
+
+METRICS_PORT = 8405
+QUEUE_PORT = 11434
+"""Port of the models' queue: Ollama's own, so that clients need no other setting."""
+
+ASSETS = ("/_app/", "/static/", "/assets/", "/resources/", "/public/")
+"""Files that belong to a page. They do not count as requests: one page of the chat has more of them than the limit."""
+
+MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
+"""Calls of Ollama that change its models, which are the deployment's business."""
+
+PAGE = """\
+HTTP/1.0 {status}\r
+Content-Type: text/html; charset=utf-8\r
+Cache-Control: no-store\r
+Retry-After: {retry}\r
+Connection: close\r
+\r
+<!doctype html><html lang="en"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:32em;margin:20vh auto;padding:0 1em;color:#222;background:#fafafa}}
+@media(prefers-color-scheme:dark){{body{{color:#ddd;background:#181818}}}}</style>
+<h1>{title}</h1><p>{text}</p></html>
+"""
+
+
+class Haproxy(Service):
+    """The reverse proxy: TLS, routing by host name, limits, health of the services."""
+
+    name = "haproxy"
+    area = "edge"
+
+    @property
+    def image(self) -> Image:
+        """HAProxy 3.0, the long-term release."""
+        return HAPROXY
+
+    def metrics(self) -> tuple[Metrics, ...]:
+        """Return HAProxy's own metrics."""
+        return (Metrics(port=METRICS_PORT),)
+
+    def container(self, platform: Platform) -> Container:
+        """Return the proxy's container. It starts first and finds the services by name when they come."""
+        settings = self.settings
+        return Container(
+            command=("haproxy", "-W", "-db", "-f", f"{FILES}/haproxy.cfg"),
+            files={
+                "haproxy.cfg": configuration(platform),
+                "certificate.pem": platform.certificates.bundle,
+                "unavailable.http": PAGE.format(
+                    status="503 Service Unavailable",
+                    retry=10,
+                    title="Not available just now",
+                    text="This service is starting or being repaired. Please try again in a moment.",
+                ),
+                "busy.http": PAGE.format(
+                    status="503 Service Unavailable",
+                    retry=10,
+                    title="The models are busy",
+                    text="Too many requests are waiting for an answer. Please try again in a moment.",
+                ),
+            },
+            health=Health(command=http_health(METRICS_PORT, "/healthz"), interval_seconds=5, start_seconds=20),
+            networks=(Network.EDGE, Network.APPLICATIONS, Network.MODELS, Network.OBSERVABILITY),
+            aliases=tuple(sorted({platform.host(route.host) for route in platform.routes()})),
+            ports=(
+                PublishedPort(internal=settings.http_port, external=settings.http_port, address="0.0.0.0"),  # noqa: S104
+                PublishedPort(internal=settings.https_port, external=settings.https_port, address="0.0.0.0"),  # noqa: S104
+            ),
+            user="99",
+            memory_mb=settings.edge.memory_mb,
+            temporary={"/tmp": 8},
+            stop_seconds=10,
+        )
+
+
+def configuration(platform: Platform) -> str:
+    """Return ``haproxy.cfg``; it holds no secret."""
+    settings = platform.settings
+    edge = settings.edge
+    routes = [(service, route) for service in platform.services.values() for route in service.routes()]
+    hosts = "\n".join(f"    use_backend {route.host} if {{ hdr(host),field(1,:) -i {platform.host(route.host)} }}" for _, route in routes)
+    backends = "\n".join(
+        f"""
+backend {route.host}
+    option httpchk
+    http-check send meth GET uri {route.health_path} ver HTTP/1.1 hdr Host {platform.host(route.host)}
+    http-check expect status 200
+    server {service.name} {service.name}:{route.port}
+"""
+        for service, route in routes
+    )
+    hsts = f'    http-response set-header Strict-Transport-Security "max-age={edge.hsts_days * 86400}"\n' if edge.hsts_days else ""
+    port = f":{settings.https_port}" if settings.https_port != HTTPS else ""
+    return f"""\
+global
+    maxconn 4096
+    log stdout format raw local0 info
+    ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
+    ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305
+
+resolvers docker
+    nameserver docker 127.0.0.11:53
+    resolve_retries 3
+    timeout retry 1s
+    hold valid 10s
+    hold obsolete 10s
+
+defaults
+    mode http
+    log global
+    option httplog
+    option dontlognull
+    option redispatch
+    retries 3
+    timeout connect 5s
+    timeout http-request 10s
+    timeout http-keep-alive 10s
+    timeout queue 30s
+    timeout client {edge.server_timeout_seconds}s
+    timeout server {edge.server_timeout_seconds}s
+    timeout tunnel {edge.tunnel_timeout_seconds}s
+    errorfile 503 {FILES}/unavailable.http
+    default-server check inter 3s fall 3 rise 2 init-addr none resolvers docker resolve-prefer ipv4
+
+frontend http
+    bind :{settings.http_port}
+    http-request redirect code 308 location https://%[hdr(host),field(1,:)]{port}%[capture.req.uri]
+
+frontend https
+    bind :{settings.https_port} ssl crt {FILES}/certificate.pem alpn h2,http/1.1
+    http-request capture hdr(host) len 64
+    stick-table type ipv6 size 100k expire 30s store http_req_rate(10s)
+    http-request track-sc0 src unless {{ path_beg {" ".join(ASSETS)} }}
+    http-request return status 429 content-type text/plain string "Too many requests: wait ten seconds." hdr Retry-After 10 if {{ sc_http_req_rate(0) gt {edge.requests_per_10_seconds} }}
+    http-request set-header X-Forwarded-For %[src]
+    http-request set-header X-Forwarded-Proto https
+    http-request set-header X-Forwarded-Host %[hdr(host)]
+    http-request set-header X-Forwarded-Port {settings.https_port}
+    http-request del-header Forwarded
+{hsts}    http-response set-header X-Content-Type-Options nosniff
+{hosts}
+    default_backend unknown
+
+backend unknown
+    http-request return status 404 content-type text/plain string "No service has this name."
+{backends}
+frontend models
+    bind :{QUEUE_PORT}
+    http-request deny deny_status 403 if {{ path_beg {" ".join(MANAGEMENT)} }}
+    http-request return status 503 content-type text/plain string "The queue is full." hdr Retry-After 10 if {{ queue(ollama) ge {settings.ollama.queue_length} }}
+    default_backend ollama
+
+backend ollama
+    timeout queue {settings.ollama.queue_timeout_seconds}s
+    errorfile 503 {FILES}/busy.http
+    option httpchk GET /api/version
+    server ollama ollama:{QUEUE_PORT} maxconn {settings.ollama.requests_in_flight}
+
+frontend metrics
+    bind :{METRICS_PORT}
+    option dontlog-normal
+    monitor-uri /healthz
+    http-request use-service prometheus-exporter if {{ path /metrics }}
+    stats enable
+    stats uri /stats
+"""

@@ -1,0 +1,105 @@
+"""Keycloak: one place to sign in, for people and for services."""
+
+from collections.abc import Sequence
+
+import pulumi
+
+from components.context import Platform
+from components.data import postgres
+from components.identity import realm
+from components.images import KEYCLOAK, Image
+from components.service import (
+    Container,
+    Database,
+    Deployment,
+    Health,
+    Metrics,
+    Network,
+    PublishedPort,
+    Route,
+    Service,
+    http_health,
+)
+
+HOST = "auth"
+CLIENT = "pulumi"
+"""Service-account client by which the deployment manages Keycloak; no person can sign in with it."""
+
+
+class Keycloak(Service):
+    """The identity provider, and the platform's realm in it."""
+
+    name = "keycloak"
+    area = "identity"
+    needs = ("postgres",)
+
+    @property
+    def image(self) -> Image:
+        """Keycloak 26."""
+        return KEYCLOAK
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the address of sign-in, the account page and the admin console."""
+        realm = self.settings.keycloak.realm
+        return (Route(host=HOST, port=8080, health_path="/realms/master", title="Keycloak: your account", path=f"/realms/{realm}/account/"),)
+
+    def databases(self) -> tuple[Database, ...]:
+        """Return Keycloak's database."""
+        return (Database(name="keycloak"),)
+
+    def metrics(self) -> tuple[Metrics, ...]:
+        """Return Keycloak's own metrics, on its management port."""
+        return (Metrics(port=9000),)
+
+    def container(self, platform: Platform) -> Container:
+        """Return Keycloak in production mode. Its public address is the same in browsers and in containers."""
+        return Container(
+            command=("/opt/keycloak/bin/kc.sh", "start"),
+            environment={
+                "KC_DB": "postgres",
+                "KC_DB_URL": "jdbc:postgresql://postgres:5432/keycloak",
+                "KC_DB_USERNAME": "keycloak",
+                "KC_DB_POOL_INITIAL_SIZE": "2",
+                "KC_DB_POOL_MIN_SIZE": "2",
+                "KC_DB_POOL_MAX_SIZE": "20",
+                "KC_HOSTNAME": platform.url(HOST),
+                "KC_PROXY_HEADERS": "xforwarded",
+                "KC_HTTP_ENABLED": "true",
+                "KC_HEALTH_ENABLED": "true",
+                "KC_METRICS_ENABLED": "true",
+                # One node: no cluster to find.
+                "KC_CACHE": "local",
+                "KC_LOG_CONSOLE_OUTPUT": "json",
+                "KC_BOOTSTRAP_ADMIN_CLIENT_ID": CLIENT,
+                # Halves the processor time of a start; the serial collector fits a small heap.
+                "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC",
+            },
+            secret_environment={
+                "KC_DB_PASSWORD": postgres.password(platform, "keycloak"),
+                "KC_BOOTSTRAP_ADMIN_CLIENT_SECRET": platform.secret("keycloak-deployment-secret"),
+            },
+            health=Health(command=http_health(9000, "/health/ready"), interval_seconds=5, start_seconds=180),
+            networks=(Network.APPLICATIONS, Network.DATA, Network.OBSERVABILITY),
+            ports=(PublishedPort(internal=8080, external=self.settings.admin_port),),
+            user="1000",
+            memory_mb=self.settings.keycloak.memory_mb,
+            # The official image is built for another database; it rebuilds itself at its first start.
+            read_only=platform.machine.images == "built",
+            temporary={"/tmp": 64, "/opt/keycloak/data": 64},
+            stop_seconds=30,
+        )
+
+    def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
+        """Make the realm with its roles, groups, people and clients."""
+        return realm.deploy(
+            platform,
+            deployment,
+            url=f"http://127.0.0.1:{self.settings.admin_port}",
+            client_id=CLIENT,
+            client_secret=platform.secret("keycloak-deployment-secret"),
+        )
+
+
+def issuer(platform: Platform) -> str:
+    """Return the issuer of the realm's tokens, which is also where discovery begins."""
+    return f"{platform.url(HOST)}/realms/{platform.settings.keycloak.realm}"

@@ -1,0 +1,229 @@
+"""The platform's realm: roles, groups, people, and the clients that the services ask for."""
+
+from collections.abc import Sequence
+
+import pulumi
+import pulumi_keycloak as keycloak
+
+from components.context import Platform
+from components.service import Deployment, OidcClient
+from settings import Role
+
+GROUPS = {Role.ADMIN: "admins", Role.EDITOR: "editors", Role.VIEWER: "viewers"}
+"""The group whose members have a role; new people become viewers."""
+
+DESCRIPTIONS = {
+    Role.ADMIN: "Full access to all services",
+    Role.EDITOR: "May change configuration and data",
+    Role.VIEWER: "May look, and use the chat",
+}
+
+CLAIM = "roles"
+"""The one claim in which every service finds a person's roles."""
+
+
+def client_secret(platform: Platform, client_id: str) -> pulumi.Output[str]:
+    """Return the secret that Keycloak and the service share."""
+    return platform.secret(f"{client_id}-client-secret", 40)
+
+
+def deploy(
+    platform: Platform, deployment: Deployment, *, url: str, client_id: str, client_secret: pulumi.Output[str]
+) -> Sequence[pulumi.Resource]:
+    """Make the realm and everything in it; return what must be there before anyone can sign in."""
+    provider = keycloak.Provider(
+        "keycloak-provider",
+        keycloak.ProviderArgs(url=url, client_id=client_id, client_secret=client_secret, initial_login=False),
+        # Without this login at the first use, a preview would need the server that it is about to plan.
+        pulumi.ResourceOptions(parent=deployment, depends_on=[deployment.container]),
+    )
+    # The realm lives in the database: when its server is deleted there is nobody to ask, and nothing is to be lost.
+    options = pulumi.ResourceOptions(parent=deployment, provider=provider, deleted_with=deployment.container)
+    realm = _realm(platform, options)
+    services = list(platform.services.values())
+    clients = [_client(platform, client, realm, options) for service in services for client in service.clients()]
+    granted: dict[Role, list[pulumi.Output[str]]] = {role: [] for role in Role}
+    for roles in clients:
+        for role, client_role in roles:
+            granted[role].append(client_role.id)
+    groups: dict[Role, keycloak.Group] = {}
+    for role in Role:
+        realm_role = keycloak.Role(
+            f"role-{role}",
+            keycloak.RoleArgs(
+                realm_id=realm.id, name=role, description=DESCRIPTIONS[role], composite_roles=granted[role] or None
+            ),
+            options,
+        )
+        groups[role] = keycloak.Group(f"group-{role}", keycloak.GroupArgs(realm_id=realm.id, name=GROUPS[role]), options)
+        keycloak.GroupRoles(
+            f"group-{role}-roles",
+            keycloak.GroupRolesArgs(realm_id=realm.id, group_id=groups[role].id, role_ids=[realm_role.id]),
+            options,
+        )
+    keycloak.DefaultGroups(
+        "default-groups",
+        keycloak.DefaultGroupsArgs(realm_id=realm.id, group_ids=[groups[Role.VIEWER].id]),
+        options,
+    )
+    _users(platform, realm, groups, options)
+    return [realm]
+
+
+def _realm(platform: Platform, options: pulumi.ResourceOptions) -> keycloak.Realm:
+    rules = platform.settings.keycloak
+    realm = keycloak.Realm(
+        "realm",
+        keycloak.RealmArgs(
+            realm=rules.realm,
+            display_name=platform.settings.chat.title,
+            ssl_required="external",
+            registration_allowed=False,
+            reset_password_allowed=False,
+            login_with_email_allowed=True,
+            duplicate_emails_allowed=False,
+            remember_me=True,
+            password_policy=f"length({rules.password_length}) and notUsername and notEmail and passwordHistory(3)",
+            access_token_lifespan=f"{rules.access_token_minutes}m0s",
+            sso_session_idle_timeout=_hours(rules.session_idle_minutes),
+            sso_session_max_lifespan=f"{rules.session_max_hours}h0m0s",
+            internationalization=keycloak.RealmInternationalizationArgs(
+                supported_locales=["en", "es"], default_locale=platform.settings.chat.language[:2]
+            ),
+            security_defenses=keycloak.RealmSecurityDefensesArgs(
+                brute_force_detection=keycloak.RealmSecurityDefensesBruteForceDetectionArgs(
+                    max_login_failures=rules.login_failures, wait_increment_seconds=60, max_failure_wait_seconds=900
+                )
+            ),
+        ),
+        options,
+    )
+    keycloak.RealmEvents(
+        "realm-events",
+        keycloak.RealmEventsArgs(
+            realm_id=realm.id,
+            events_enabled=True,
+            # Thirty days, the least that logs are to be kept.
+            events_expiration=30 * 86400,
+            admin_events_enabled=True,
+            admin_events_details_enabled=False,
+            events_listeners=["jboss-logging"],
+        ),
+        options,
+    )
+    keycloak.RequiredAction(
+        "one-time-password",
+        keycloak.RequiredActionArgs(
+            realm_id=realm.realm,
+            alias="CONFIGURE_TOTP",
+            name="Configure OTP",
+            enabled=True,
+            default_action=rules.multi_factor == "everyone",
+        ),
+        options,
+    )
+    return realm
+
+
+def _hours(minutes: int) -> str:
+    """Write minutes as Go does, or the provider sees a difference for ever."""
+    hours, rest = divmod(minutes, 60)
+    return f"{hours}h{rest}m0s" if hours else f"{rest}m0s"
+
+
+def _client(
+    platform: Platform, client: OidcClient, realm: keycloak.Realm, options: pulumi.ResourceOptions
+) -> list[tuple[Role, keycloak.Role]]:
+    """Make a client with its roles and claims; return which of the platform's roles include which of its own."""
+    address = platform.url(client.host)
+    resource = keycloak.openid.Client(
+        f"client-{client.client_id}",
+        keycloak.openid.ClientArgs(
+            realm_id=realm.id,
+            client_id=client.client_id,
+            name=client.title,
+            client_secret=client_secret(platform, client.client_id),
+            access_type="CONFIDENTIAL",
+            standard_flow_enabled=True,
+            implicit_flow_enabled=False,
+            direct_access_grants_enabled=False,
+            service_accounts_enabled=False,
+            pkce_code_challenge_method="S256",
+            root_url=address,
+            base_url=address,
+            valid_redirect_uris=[f"{address}{path}" for path in client.redirect_paths],
+            valid_post_logout_redirect_uris=[address, f"{address}/"],
+            web_origins=[address],
+            backchannel_logout_url=client.backchannel_logout_path and f"{address}{client.backchannel_logout_path}",
+            backchannel_logout_session_required=True if client.backchannel_logout_path else None,
+        ),
+        options,
+    )
+    keycloak.openid.AudienceProtocolMapper(
+        f"client-{client.client_id}-audience",
+        keycloak.openid.AudienceProtocolMapperArgs(
+            realm_id=realm.id,
+            client_id=resource.id,
+            name="audience",
+            included_client_audience=resource.client_id,
+        ),
+        options,
+    )
+    keycloak.openid.UserClientRoleProtocolMapper(
+        f"client-{client.client_id}-roles",
+        keycloak.openid.UserClientRoleProtocolMapperArgs(
+            realm_id=realm.id,
+            client_id=resource.id,
+            name="roles",
+            claim_name=CLAIM,
+            client_id_for_role_mappings=client.client_id,
+            multivalued=True,
+            add_to_id_token=True,
+            add_to_access_token=True,
+            add_to_userinfo=True,
+        ),
+        options,
+    )
+    granted: list[tuple[Role, keycloak.Role]] = []
+    for name, roles in client.roles.items():
+        role = keycloak.Role(
+            f"client-{client.client_id}-role-{name}",
+            keycloak.RoleArgs(realm_id=realm.id, client_id=resource.id, name=name, description=f"{client.title}: {name}"),
+            options,
+        )
+        granted += [(included_in, role) for included_in in roles]
+    return granted
+
+
+def _users(
+    platform: Platform, realm: keycloak.Realm, groups: dict[Role, keycloak.Group], options: pulumi.ResourceOptions
+) -> None:
+    rules = platform.settings.keycloak
+    people = [(rules.administrator, rules.administrator_email, Role.ADMIN, "administrator-password")] + [
+        (user.username, user.email, user.role, f"user-{user.username}-password") for user in platform.settings.users
+    ]
+    for username, email, role, password in people:
+        second_factor = role is Role.ADMIN and rules.multi_factor == "admins"
+        user = keycloak.User(
+            f"user-{username}",
+            keycloak.UserArgs(
+                realm_id=realm.id,
+                username=username,
+                email=email,
+                email_verified=True,
+                first_name=username.capitalize(),
+                last_name=platform.settings.chat.title,
+                enabled=True,
+                required_actions=["CONFIGURE_TOTP"] if second_factor else None,
+                initial_password=keycloak.UserInitialPasswordArgs(value=platform.secret(password, 20), temporary=False),
+            ),
+            # The person may change name, password and second factor; the deployment does not set them back.
+            pulumi.ResourceOptions.merge(
+                options, pulumi.ResourceOptions(ignore_changes=["initialPassword", "requiredActions", "firstName", "lastName"])
+            ),
+        )
+        keycloak.UserGroups(
+            f"user-{username}-groups",
+            keycloak.UserGroupsArgs(realm_id=realm.id, user_id=user.id, group_ids=[groups[role].id], exhaustive=False),
+            options,
+        )

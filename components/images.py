@@ -1,0 +1,98 @@
+"""Images: exact versions of the official ones, and what is built where no image registry answers."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import pulumi
+import pulumi_docker as docker
+
+from settings import ROOT
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What differs by machine: found out by whoever runs the program, the same for all resources of a run."""
+
+    images: Literal["official", "built"] = "official"
+    bases: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """Tag of the base image by Debian release; only needed to build images."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Image:
+    """One image in both its forms, which take the same settings."""
+
+    official: str
+    """Repository and exact version."""
+    built: str
+    """Folder below ``services/`` with the ``Containerfile`` that mimics it."""
+    base: Literal["trixie", "bookworm"] = "trixie"
+    """Debian release it is built on."""
+
+    @property
+    def version(self) -> str:
+        """The exact version of the official image."""
+        return self.official.rpartition(":")[2]
+
+
+POSTGRES = Image(official="docker.io/pgvector/pgvector:0.8.1-pg17", built="postgres")
+REDIS = Image(official="docker.io/library/redis:8.0.2", built="redis")
+HAPROXY = Image(official="docker.io/library/haproxy:3.0.11", built="haproxy")
+KEYCLOAK = Image(official="quay.io/keycloak/keycloak:26.7.3", built="keycloak")
+OLLAMA = Image(official="docker.io/ollama/ollama:0.17.4", built="ollama")
+OLLAMA_AMD = Image(official="docker.io/ollama/ollama:0.17.4-rocm", built="ollama")
+OPEN_WEBUI = Image(official="ghcr.io/open-webui/open-webui:v0.12.3", built="open-webui", base="bookworm")
+PROMETHEUS = Image(official="docker.io/prom/prometheus:v2.53.3", built="observability")
+ALERTMANAGER = Image(official="docker.io/prom/alertmanager:v0.28.1", built="observability")
+NODE_EXPORTER = Image(official="docker.io/prom/node-exporter:v1.9.0", built="observability")
+POSTGRES_EXPORTER = Image(official="docker.io/prometheuscommunity/postgres-exporter:v0.17.1", built="observability")
+REDIS_EXPORTER = Image(official="docker.io/oliver006/redis_exporter:v1.69.0", built="observability")
+BLACKBOX_EXPORTER = Image(official="docker.io/prom/blackbox-exporter:v0.26.0", built="observability")
+
+
+def content_hash(folder: Path, base: str) -> str:
+    """Return 12 hex digits that change with any file of a build's context or with its base image."""
+    digest = hashlib.sha256(base.encode())
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"\0{path.relative_to(folder)}\0{path.stat().st_mode & 0o111}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+class Images:
+    """The images of one run: each is pulled or built once, however many services use it."""
+
+    def __init__(self, machine: Machine, provider: pulumi.ProviderResource) -> None:
+        self._machine = machine
+        self._options = pulumi.ResourceOptions(provider=provider)
+        self._references: dict[str, pulumi.Input[str]] = {}
+
+    def reference(self, image: Image) -> pulumi.Input[str]:
+        """Return what a container names as its image."""
+        built = self._machine.images == "built"
+        key = image.built if built else image.official
+        if key not in self._references:
+            self._references[key] = self._build(image) if built else self._pull(image)
+        return self._references[key]
+
+    def _pull(self, image: Image) -> pulumi.Output[str]:
+        name = image.official.partition(":")[0].rpartition("/")[2]
+        return docker.RemoteImage(
+            f"{name}-image", docker.RemoteImageArgs(name=image.official, keep_locally=True), self._options
+        ).image_id
+
+    def _build(self, image: Image) -> pulumi.Output[str]:
+        folder = ROOT / "services" / image.built
+        base = self._machine.bases[image.base]
+        return docker.Image(
+            f"{image.built}-image",
+            image_name=f"aikit/{image.built}:{content_hash(folder, base)}",
+            skip_push=True,
+            build=docker.DockerBuildArgs(
+                context=str(folder), dockerfile=str(folder / "Containerfile"), args={"BASE": base}
+            ),
+            opts=self._options,
+        ).image_name

@@ -1,0 +1,32 @@
+"""The whole platform as one graph."""
+
+import pulumi
+
+from components.context import Platform
+from components.context import Platform
+from components.images import Machine
+from components.registry import SERVICES
+from settings import Settings
+
+
+def deploy(settings: Settings, machine: Machine, stack: str) -> None:
+    """Declare the whole graph in the running Pulumi program, and its outputs."""
+    platform = Platform(settings, machine, stack, [kind(settings) for kind in SERVICES])
+    platform.deploy()
+    pulumi.export(
+        "services",
+        [
+            {
+                "name": service.name,
+                "container": f"{platform.prefix}-{service.name}",
+                "title": route.title if route else service.name,
+                "url": platform.url(route.host) + route.path if route else "",
+            }
+            for service in platform.services.values()
+            for route in (service.routes() or (None,))
+        ],
+    )
+    pulumi.export("administrator", {"username": settings.keycloak.administrator, "email": settings.keycloak.administrator_email})
+    pulumi.export("administratorPassword", platform.secret("administrator-password", 20))
+    pulumi.export("userPasswords", {user.username: platform.secret(f"user-{user.username}-password", 20) for user in settings.users})
+    pulumi.export("caCertificate", platform.certificates.authority)

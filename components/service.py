@@ -1,0 +1,461 @@
+"""The base of every service: what it says about itself, and the one way in which its containers are made.
+
+A service is one file with one subclass of ``Service``. What it declares (routes, databases, clients, measurements) is collected by
+the cross-cutting services; its container goes through ``deploy_container``, which carries the cures for what the Docker provider
+gets wrong, and the hardening that every container has.
+"""
+
+import abc
+import dataclasses
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pulumi
+import pulumi_docker as docker
+
+from components.images import Image
+from settings import Role, Settings
+
+if TYPE_CHECKING:
+    from components.context import Platform
+
+FILES = "/etc/aikit"
+"""Folder in every container that holds its files: configuration, certificates, secrets."""
+
+MEBIBYTE = 1024 * 1024
+
+NOT_UPDATABLE = ["healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "rm"]
+"""Properties whose change the Docker provider reports as done without doing it; they replace the container instead."""
+
+PROCESS_LIMIT = 4096
+"""Processes and threads of one container's user. The Docker provider has no pids limit, so it is set as a resource limit."""
+
+
+class Network(StrEnum):
+    """The networks of a stack."""
+
+    EDGE = "edge"
+    """Where ports are published."""
+    APPLICATIONS = "applications"
+    """Services that people use; they reach each other, the proxy and the internet."""
+    DATA = "data"
+    """Databases; no way out."""
+    MODELS = "models"
+    """Ollama and the queue in front of it, nobody else."""
+    OBSERVABILITY = "observability"
+    """Exporters and Prometheus."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Health:
+    """How Docker finds out whether a container does its work."""
+
+    command: tuple[str, ...]
+    """A program and its arguments; exit code 0 means healthy."""
+    interval_seconds: int = 10
+    timeout_seconds: int = 5
+    retries: int = 5
+    start_seconds: int = 60
+    """How long a start may take before failed checks count."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataVolume:
+    """A volume that outlives its container and, unless asked for, the whole deployment."""
+
+    name: str
+    path: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedPort:
+    """A port of the container that the machine offers."""
+
+    internal: int
+    external: int
+    address: str = "127.0.0.1"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Container:
+    """What a service's container is made of."""
+
+    command: tuple[pulumi.Input[str], ...] = ()
+    """Arguments of the image's entrypoint; with ``secret_environment`` the whole command."""
+    entrypoint: tuple[str, ...] | None = None
+    """Program instead of the image's own."""
+    environment: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
+    secret_environment: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
+    """Variables that reach the process from a file, because ``docker inspect`` shows the plain ones."""
+    files: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
+    """Text of each file below ``FILES``."""
+    health: Health
+    networks: tuple[Network, ...]
+    aliases: tuple[str, ...] = ()
+    """Names on the networks beside the service's own."""
+    volumes: tuple[DataVolume, ...] = ()
+    binds: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """Read-only folders of the machine, by path in the container."""
+    ports: tuple[PublishedPort, ...] = ()
+    user: str | None = None
+    """Numeric user; its group is root's, to which the files belong. None is the image's default."""
+    read_only: bool = True
+    """Whether the root of its file system refuses writes."""
+    memory_mb: int
+    cpus: int = 2
+    shared_memory_mb: int | None = None
+    temporary: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
+    """Size in MiB of each folder in memory that may be written."""
+    capabilities: tuple[str, ...] = ()
+    """Linux capabilities to keep, without the prefix; all others are dropped."""
+    stop_seconds: int = 20
+    """How long a stop waits before it kills."""
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    """Further arguments of ``docker.Container``, such as devices."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Route:
+    """A public host name of a service."""
+
+    host: str
+    """First label of the host name; the rest is the domain."""
+    port: int
+    """Port of the container, plain http."""
+    health_path: str
+    """Path that answers 200 when the service can be used."""
+    title: str
+    """What people know it as; shown after a deployment."""
+    path: str = "/"
+    """Page to open."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Database:
+    """A database with a role of the same name that owns it."""
+
+    name: str
+    extensions: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OidcClient:
+    """A confidential client of Keycloak: code flow with PKCE and nothing else."""
+
+    client_id: str
+    title: str
+    host: str
+    """The route whose address the redirects belong to."""
+    redirect_paths: tuple[str, ...]
+    roles: Mapping[str, tuple[Role, ...]]
+    """The client's own roles, and which of the platform's roles include each."""
+    backchannel_logout_path: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """Something that Prometheus measures."""
+
+    port: int
+    path: str = "/metrics"
+
+
+def http_health(port: int, path: str) -> tuple[str, ...]:
+    """Return a check that asks for a page, for images that have bash but no program that speaks http."""
+    script = (
+        f"exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3"
+        ' && read -r _ status _ <&3 && [ "$status" = 200 ]'
+    )
+    return ("bash", "-c", script)
+
+
+class Service(abc.ABC):
+    """One service of the platform: everything the other services must know about it."""
+
+    name: ClassVar[str]
+    """Name of its container and on the networks."""
+    area: ClassVar[str]
+    """The concern it belongs to: the folder of its file."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Services that must be ready before its container starts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @property
+    @abc.abstractmethod
+    def image(self) -> Image:
+        """Return the image of its container."""
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return its public host names."""
+        return ()
+
+    def databases(self) -> tuple[Database, ...]:
+        """Return its databases in PostgreSQL."""
+        return ()
+
+    def clients(self) -> tuple[OidcClient, ...]:
+        """Return its clients in Keycloak."""
+        return ()
+
+    def metrics(self) -> tuple[Metrics, ...]:
+        """Return what Prometheus measures of it."""
+        return ()
+
+    @abc.abstractmethod
+    def container(self, platform: "Platform") -> Container:
+        """Return what its container is made of."""
+
+    def extend(self, platform: "Platform", deployment: "Deployment") -> Sequence[pulumi.Resource]:
+        """Make what belongs to it beside its container, and return what the services that need it wait for."""
+        del platform, deployment
+        return ()
+
+
+class Deployment(pulumi.ComponentResource):
+    """A deployed service: the parent of its resources."""
+
+    def __init__(self, service: Service, platform: "Platform") -> None:
+        super().__init__(f"aikit:{service.area}:{type(service).__name__}", service.name)
+        self.service = service
+        self.options = pulumi.ResourceOptions(parent=self, provider=platform.docker)
+        waited = [resource for name in service.needs for resource in platform.ready(name)]
+        self.container = deploy_container(
+            service.name, service.image, service.container(platform), platform=platform, parent=self, depends_on=waited
+        )
+        self.ready: tuple[pulumi.Resource, ...] = (self.container, *service.extend(platform, self))
+        self.register_outputs({"container": self.container.name})
+
+
+def deploy_container(
+    name: str,
+    image: Image,
+    container: Container,
+    *,
+    platform: "Platform",
+    parent: pulumi.Resource,
+    depends_on: Sequence[pulumi.Resource] = (),
+) -> docker.Container:
+    """Make a hardened, long-running container and wait until it is healthy."""
+    health = container.health
+    start = health.start_seconds + health.interval_seconds * health.retries
+    return _container(
+        name,
+        image,
+        container,
+        platform=platform,
+        parent=parent,
+        depends_on=depends_on,
+        arguments={
+            "restart": "unless-stopped",
+            "healthcheck": docker.ContainerHealthcheckArgs(
+                tests=["CMD", *health.command],
+                interval=_duration(health.interval_seconds),
+                timeout=_duration(health.timeout_seconds),
+                retries=health.retries,
+                start_period=_duration(health.start_seconds),
+            ),
+            "wait": True,
+            # Twice the health check's own budget: a busy machine starts everything at once.
+            "wait_timeout": start * 2 + 60,
+        },
+    )
+
+
+def deploy_job(
+    name: str,
+    image: Image,
+    container: Container,
+    *,
+    platform: "Platform",
+    parent: pulumi.Resource,
+    depends_on: Sequence[pulumi.Resource] = (),
+) -> docker.Container:
+    """Make a container that does its work once and ends; the deployment fails if it fails."""
+    job = _container(
+        name,
+        image,
+        container,
+        platform=platform,
+        parent=parent,
+        depends_on=depends_on,
+        arguments={"restart": "no", "must_run": False, "attach": True, "logs": True},
+    )
+
+    def check(code: int | None) -> int | None:
+        # The official provider takes a job that failed for one that was made.
+        if code:
+            raise RuntimeError(f"job {name} failed with exit code {code}; see: docker logs {platform.prefix}-{name}")
+        return code
+
+    job.exit_code.apply(check)
+    return job
+
+
+def _container(
+    name: str,
+    image: Image,
+    container: Container,
+    *,
+    platform: "Platform",
+    parent: pulumi.Resource,
+    depends_on: Sequence[pulumi.Resource],
+    arguments: Mapping[str, Any],
+) -> docker.Container:
+    options = pulumi.ResourceOptions(parent=parent, provider=platform.docker)
+    reference = platform.images.reference(image)
+    files = dict(container.files)
+    entrypoints = container.entrypoint
+    if container.secret_environment:
+        files["environment"] = pulumi.Output.secret(dict(container.secret_environment)).apply(_environment_file)
+        entrypoints = ("sh", "-c", f'. {FILES}/environment && exec "$@"', "sh")
+    mounts = [_data_volume(volume, platform=platform, options=options) for volume in container.volumes]
+    labels = platform.labels(name)
+    waited = list(depends_on)
+    if files:
+        volume, carrier = _carry(name, reference, files, platform=platform, options=options)
+        mounts.append(docker.ContainerVolumeArgs(volume_name=volume.name, container_path=FILES, read_only=True))
+        waited.append(carrier)
+        # A file's change replaces the container through this label: nothing else of the container tells that it changed.
+        labels.append(docker.ContainerLabelArgs(label="aikit.files", value=_fingerprint(files)))
+    mounts += [
+        docker.ContainerVolumeArgs(host_path=source, container_path=target, read_only=True)
+        for target, source in container.binds.items()
+    ]
+    return docker.Container(
+        f"{name}-container",
+        docker.ContainerArgs(
+            name=f"{platform.prefix}-{name}",
+            image=reference,
+            entrypoints=entrypoints and list(entrypoints),
+            command=list(container.command) or None,
+            envs=[pulumi.Output.concat(key, "=", value) for key, value in sorted(container.environment.items())],
+            user=container.user and f"{container.user}:0",
+            read_only=container.read_only,
+            init=True,
+            security_opts=["no-new-privileges:true"],
+            capabilities=docker.ContainerCapabilitiesArgs(
+                drops=["ALL"], adds=[f"CAP_{name}" for name in sorted(container.capabilities)] or None
+            ),
+            memory=container.memory_mb,
+            # Equal to the memory: no swap. Without it the provider sees a difference for ever.
+            memory_swap=container.memory_mb,
+            # As a quota, not as a number of CPUs: Docker refuses more CPUs than the machine has.
+            cpu_period=100_000,
+            cpu_quota=container.cpus * 100_000,
+            shm_size=container.shared_memory_mb,
+            ulimits=[docker.ContainerUlimitArgs(name="nproc", soft=PROCESS_LIMIT, hard=PROCESS_LIMIT)],
+            tmpfs={path: f"size={size}m,mode=1777" for path, size in sorted(container.temporary.items())} or None,
+            log_driver="json-file",
+            log_opts={"max-file": "3", "max-size": "10m"},
+            destroy_grace_seconds=container.stop_seconds,
+            networks_advanced=[
+                docker.ContainerNetworksAdvancedArgs(
+                    name=platform.network(network), aliases=[name, *container.aliases]
+                )
+                for network in container.networks
+            ],
+            ports=[
+                docker.ContainerPortArgs(internal=port.internal, external=port.external, ip=port.address)
+                for port in container.ports
+            ]
+            or None,
+            volumes=mounts or None,
+            labels=labels,
+            **arguments,
+            **container.extra,
+        ),
+        pulumi.ResourceOptions.merge(
+            options,
+            pulumi.ResourceOptions(
+                depends_on=waited, replace_on_changes=NOT_UPDATABLE, delete_before_replace=True
+            ),
+        ),
+    )
+
+
+def _carry(
+    name: str,
+    image: pulumi.Input[str],
+    files: Mapping[str, pulumi.Input[str]],
+    *,
+    platform: "Platform",
+    options: pulumi.ResourceOptions,
+) -> tuple[docker.Volume, docker.Container]:
+    """Put files into a volume by a container that never starts.
+
+    Docker cannot copy files into a container whose root is read-only, and files in a volume show in no inspection.
+    """
+    volume = docker.Volume(
+        f"{name}-files-volume",
+        docker.VolumeArgs(
+            name=f"{platform.prefix}-{name}-files",
+            labels=[docker.VolumeLabelArgs(label=item.label, value=item.value) for item in platform.labels(name)],
+        ),
+        options,
+    )
+    carrier = docker.Container(
+        f"{name}-files",
+        docker.ContainerArgs(
+            name=f"{platform.prefix}-{name}-files",
+            image=image,
+            entrypoints=["true"],
+            start=False,
+            must_run=False,
+            network_mode="none",
+            uploads=[
+                # Group-readable only: each service runs in root's group.
+                docker.ContainerUploadArgs(file=f"{FILES}/{path}", content=content, permissions="0440")
+                for path, content in sorted(files.items())
+            ],
+            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path=FILES)],
+            labels=platform.labels(name),
+            log_driver="json-file",
+            log_opts={"max-file": "3", "max-size": "10m"},
+        ),
+        pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(delete_before_replace=True)),
+    )
+    return volume, carrier
+
+
+def _data_volume(
+    volume: DataVolume, *, platform: "Platform", options: pulumi.ResourceOptions
+) -> docker.ContainerVolumeArgs:
+    resource = docker.Volume(
+        f"{volume.name}-volume",
+        docker.VolumeArgs(
+            name=f"{platform.prefix}-{volume.name}",
+            labels=[
+                *(docker.VolumeLabelArgs(label=item.label, value=item.value) for item in platform.labels(volume.name)),
+                docker.VolumeLabelArgs(label="aikit.data", value="true"),
+            ],
+        ),
+        pulumi.ResourceOptions.merge(
+            options, pulumi.ResourceOptions(retain_on_delete=True, protect=platform.settings.protect_data)
+        ),
+    )
+    return docker.ContainerVolumeArgs(volume_name=resource.name, container_path=volume.path)
+
+
+def _duration(seconds: int) -> str:
+    """Write a duration as Go does, or the provider sees a difference for ever."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
+
+
+def _environment_file(values: Mapping[str, str]) -> str:
+    return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(values.items()))
+
+
+def _fingerprint(files: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
+    """Return a hash of the files; it may be shown, because every secret among them is long and random."""
+    digest = pulumi.Output.from_input(dict(files)).apply(
+        lambda values: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    )
+    return pulumi.Output.unsecret(digest)

@@ -1,0 +1,5 @@
+"""Entry point of `python -m operations`."""
+
+from operations.cli import main
+
+main()

@@ -1,0 +1,217 @@
+"""What has to be true before a stack is changed; each check says what is wrong, why, and how to cure it."""
+
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from operations import locks, passphrase, state
+from operations.containers import Container, StackInDocker, connect, is_local
+from operations.errors import Failure
+from operations.project import Project
+from settings import Settings
+
+FRESH_DISK_GB = 15
+"""Free disk for a first deployment: images take 10 GB, the rest is for their build and the first data."""
+
+RUNNING_DISK_GB = 2
+"""Free disk for a change of a stack that runs: a new version of its largest image."""
+
+MEMORY_SHARE = 0.5
+"""Share of all memory limits that must be free: services rarely come near their limits, but in less than half of them the first
+start of all at once runs out of memory."""
+
+Level = Literal["ok", "advice", "error"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one check."""
+
+    name: str
+    level: Level
+    message: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked."""
+
+    project: Project
+    stack: str
+    settings: Settings
+    docker: Any
+    """The connected client."""
+
+    def in_docker(self) -> StackInDocker:
+        """Return what the stack has in Docker."""
+        return StackInDocker(self.docker, self.stack)
+
+
+def examine(subject: Subject, *, clear: bool = False) -> list[Check]:
+    """Run every check that needs Docker and settings, at the same time; ``clear`` as for `check_state`."""
+    containers = subject.in_docker().containers()
+    checks: list[Callable[[], Check]] = [
+        lambda: check_state(subject.project, subject.stack, clear=clear),
+        lambda: check_ports(subject, containers),
+        lambda: check_memory(subject.settings, containers),
+        lambda: check_disk(subject, containers),
+        lambda: check_names(subject.settings),
+    ]
+    with ThreadPoolExecutor(max_workers=len(checks)) as executor:
+        return list(executor.map(lambda check: check(), checks))
+
+
+def check_docker() -> tuple[Any, Check]:
+    """Connect to Docker; None and the reason if that fails."""
+    try:
+        client = connect()
+    except Failure as error:
+        return None, Check("docker", "error", str(error))
+    return client, Check("docker", "ok", f"version {client.version()['Version']} answers")
+
+
+def check_state(project: Project, stack: str, *, clear: bool = False) -> Check:
+    """Check that the state can be read, is not locked by another, and opens with the passphrase.
+
+    ``clear`` removes what locks a killed engine left; only for the holder of the run lock.
+    """
+    try:
+        found = state.read(project.state(stack))
+        locks.check_engine_locks(project.engine_locks(stack), clear=clear)
+        if found is None or found.salt is None:
+            return Check("state", "ok", "none yet")
+        secret = passphrase.passphrase(project.local / "passphrase", state_exists=True)
+    except Failure as error:
+        return Check("state", "error", str(error))
+    if not passphrase.fits(secret, found.salt):
+        source = next((name for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE") if name in os.environ), None)
+        where = f"the one in {source}" if source else f"the one in {project.local / 'passphrase'}"
+        cure = f"correct or unset {source}" if source else "put the right one back there, or set PULUMI_CONFIG_PASSPHRASE"
+        return Check("state", "error", f"The passphrase is wrong for the state of stack {stack}: {where} does not open it; {cure}.")
+    return Check("state", "ok", f"{len(found.resources)} resources, readable with the passphrase")
+
+
+def ports(settings: Settings) -> dict[str, tuple[int, bool]]:
+    """Return the ports that the platform publishes, by setting, and whether on 127.0.0.1 only."""
+    return {
+        "aikit:http-port": (settings.http_port, False),
+        "aikit:https-port": (settings.https_port, False),
+        "aikit:admin-port": (settings.admin_port, True),
+    }
+
+
+def check_ports(subject: Subject, containers: list[Container]) -> Check:
+    """Check that the ports are free, or the stack's own."""
+    if not is_local():
+        return Check("ports", "ok", "not checked: Docker runs on another machine")
+    own = {port for container in containers for port in container.ports}
+    problems: list[str] = []
+    for setting, (port, loopback) in ports(subject.settings).items():
+        if port in own:
+            continue
+        holder = _holder(subject, port, loopback=loopback)
+        if holder:
+            problems.append(f"Port {port} ({setting}) is taken by {holder}: stop that, or set {setting} to a free port in Pulumi.{subject.stack}.yaml.")
+    if problems:
+        return Check("ports", "error", " ".join(problems))
+    return Check("ports", "ok", f"{', '.join(str(port) for port, _ in ports(subject.settings).values())} are free or the stack's own")
+
+
+def _holder(subject: Subject, port: int, *, loopback: bool) -> str | None:
+    """Return who listens on a port that we are about to publish; None if nobody does."""
+    for container in subject.docker.containers.list(filters={"publish": str(port)}, ignore_removed=True):
+        return f"container {container.name}"
+    if not _taken(port, loopback=loopback):
+        return None
+    try:
+        listeners = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr[1] == port]
+    except psutil.AccessDenied:
+        return "another process"
+    for listener in listeners:
+        if listener.pid:
+            return f"process {listener.pid} ({psutil.Process(listener.pid).name()})"
+    return "another process"
+
+
+def _taken(port: int, *, loopback: bool) -> bool:
+    with socket.socket() as probe:
+        # As a server would, so that connections which just ended do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1" if loopback else "", port))
+        except OSError as error:
+            # A port below 1024 is refused to an ordinary user, but Docker's to give.
+            return error.errno == errno.EADDRINUSE
+    return False
+
+
+def memory_limits_mb(settings: Settings) -> int:
+    """Return the sum of the memory limits that the settings name, in MiB."""
+
+    def limits(model: Any) -> Iterator[int]:
+        for name in type(model).model_fields:
+            value = getattr(model, name)
+            if name == "memory_mb":
+                yield int(value)
+            elif hasattr(type(value), "model_fields"):
+                yield from limits(value)
+
+    return sum(limits(settings))
+
+
+def check_memory(settings: Settings, containers: list[Container]) -> Check:
+    """Check that the services will find memory; those that run already have theirs."""
+    if not is_local():
+        return Check("memory", "ok", "not checked: Docker runs on another machine")
+    if any(container.status == "running" for container in containers):
+        return Check("memory", "ok", "the stack runs already")
+    needed = int(memory_limits_mb(settings) * MEMORY_SHARE)
+    free = psutil.virtual_memory().available >> 20
+    if free < needed:
+        return Check(
+            "memory",
+            "error",
+            f"{free} MiB of memory are free, {needed} are needed ({MEMORY_SHARE:.0%} of all memory limits): "
+            "end other programs, or lower the settings aikit:*-memory-mb.",
+        )
+    return Check("memory", "ok", f"{free} MiB are free, {needed} are needed")
+
+
+def check_disk(subject: Subject, containers: list[Container]) -> Check:
+    """Check that Docker's disk has room for images and data."""
+    if not is_local():
+        return Check("disk", "ok", "not checked: Docker runs on another machine")
+    folder = Path(subject.docker.info()["DockerRootDir"])
+    while not folder.exists():
+        folder = folder.parent
+    needed = RUNNING_DISK_GB if containers else FRESH_DISK_GB
+    free = shutil.disk_usage(folder).free / 10**9
+    if free < needed:
+        return Check(
+            "disk",
+            "error",
+            f"{free:.1f} GB are free below {folder}, {needed} are needed: make room, for example with `docker system prune`, "
+            "or move Docker's data-root to a larger disk.",
+        )
+    return Check("disk", "ok", f"{free:.0f} GB are free, {needed} are needed")
+
+
+def check_names(settings: Settings) -> Check:
+    """Check that the host names lead somewhere; only advice, as names can be given after the deployment."""
+    name = f"chat.{settings.domain}"
+    if settings.domain == "localhost" or settings.domain.endswith(".localhost"):
+        return Check("names", "ok", f"browsers resolve {name} by themselves")
+    try:
+        found = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(name, settings.https_port, type=socket.SOCK_STREAM)})
+    except OSError as error:
+        reason = getattr(error, "strerror", None) or error
+        return Check("names", "advice", f"{name} does not resolve ({reason}): add DNS records for *.{settings.domain} that lead to this machine.")
+    return Check("names", "ok", f"{name} leads to {', '.join(found)}")

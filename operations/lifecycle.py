@@ -1,0 +1,313 @@
+"""Changes to a stack: up, preview, refresh and destroy."""
+
+import functools
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from operations import checks, state
+from operations.console import confirm, interactive, notes, print_json, say, warn
+from operations.containers import Container, StackInDocker
+from operations.errors import Exit, Failure
+from operations.locks import RunLock
+from operations.progress import Progress
+from operations.project import Project, platform
+from operations.session import Session, open_session
+from settings import Settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every command is told."""
+
+    project: Project
+    stack: str
+    yes: bool = False
+    """Agree to everything beforehand."""
+    as_json: bool = False
+
+
+def up(options: Options) -> Exit:
+    """Make the stack what the settings say, and show where everything is."""
+    started = time.monotonic()
+    with _prepared(options, "up") as prepared:
+        _check_policies(options)
+        with prepared.session() as session:
+            refreshed = recover(session, prepared.in_docker)
+            if not options.yes and not _approve(session, refresh=not refreshed):
+                return Exit.FAILED
+            progress = Progress(f"deploying stack {options.stack}")
+            session.run(progress, session.stack.up, refresh=not refreshed)
+            for warning in progress.warnings:
+                warn(warning)
+            outcome = f"{_count(len(progress.changed))} changed" if progress.changed else "nothing to change"
+            say(f"stack {options.stack}: {outcome} ({time.monotonic() - started:.1f} s)")
+            outputs = session.state().outputs
+        from operations.views import show_services
+
+        show_services(options, outputs, prepared.in_docker.containers(), results=options.as_json)
+    return Exit.OK
+
+
+def preview(options: Options, *, refresh: bool, expect_no_changes: bool) -> Exit:
+    """Show what `up` would change."""
+    with _prepared(options, "preview", change=False) as prepared, prepared.session() as session:
+        progress = Progress(f"comparing stack {options.stack}", planning=True)
+        session.run(progress, session.stack.preview, refresh=refresh)
+        _show_changes(progress, options)
+        return Exit.DIFFERENT if progress.changed and expect_no_changes else Exit.OK
+
+
+def refresh(options: Options) -> Exit:
+    """Make the state what really exists."""
+    with _prepared(options, "refresh") as prepared, prepared.session() as session:
+        recover(session, prepared.in_docker)
+        progress = Progress(f"reading what stack {options.stack} really is")
+        session.run(progress, session.stack.refresh)
+        say(f"stack {options.stack}: {_count(len(progress.changed))} differed from the state" if progress.changed else f"stack {options.stack}: the state is true")
+    return Exit.OK
+
+
+def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
+    """Remove the stack from Docker; its data and secrets only with ``data``.
+
+    What lives in the data volumes (databases, realm, accounts) stays in the state together with the generated secrets that open
+    them, so the engine is not asked to delete those one by one: the containers go, and it is told to look again. The next `up` is
+    then the same platform.
+    """
+    with _prepared(options, "destroy", checked=False) as prepared:
+        found = state.read(options.project.state(options.stack))
+        if found is None and not prepared.in_docker.containers() and not prepared.in_docker.networks() and not (data and prepared.in_docker.volumes()):
+            say(f"stack {options.stack}: nothing to remove")
+            return Exit.OK
+        _refuse_protected(found, options, data=data)
+        if not _agree_to_destroy(options, data=data):
+            return Exit.FAILED
+        with prepared.session() as session:
+            before = session.state()
+            images = [str(resource["outputs"].get("imageName", "")) for resource in before.of_type(state.IMAGE) if resource.get("outputs")]
+            containers = prepared.in_docker.containers()
+            prepared.in_docker.remove_containers(stop_order(before, containers), _indented)
+            prepared.in_docker.remove_networks(_indented)
+            if data:
+                prepared.in_docker.remove_volumes(_indented)
+            if not keep_images:
+                prepared.in_docker.remove_images((name for name in images if name.startswith("aikit/")), _indented)
+            if data:
+                session.stack.workspace.remove_stack(options.stack, force=True)
+            elif targets := before.in_docker():
+                _look_again(session, targets)
+        _check_gone(prepared.in_docker, data=data)
+    say(f"stack {options.stack}: removed with all its data" if data else f"stack {options.stack}: removed; its data and secrets are kept for the next up")
+    return Exit.OK
+
+
+def recover(session: Session, in_docker: StackInDocker) -> bool:
+    """Put right what a killed run or a person left: orphans are removed, and the engine told of containers that do not run.
+
+    Returns:
+        Whether the engine has just looked at everything in Docker, so that no further refresh is needed. Where a container is
+        missing, it must be none: asking a service that does not run for its users or roles would fail.
+    """
+    known = session.state()
+    identifiers = frozenset(str(resource.get("id")) for resource in known.resources)
+    containers = in_docker.containers()
+    orphans = [container for container in containers if container.id not in identifiers]
+    if orphans:
+        say("removing what an interrupted run left behind")
+        in_docker.remove_containers([orphans], _indented)
+    if any(network.id not in identifiers for network in in_docker.networks()):
+        in_docker.remove_networks(_indented, keep=identifiers)
+    running = {container.id for container in containers if container.health in {"healthy", "running", "done"}}
+    expected = {str(resource.get("id")) for resource in known.of_type(state.CONTAINER)}
+    if expected <= running and not known.pending:
+        return False
+    if targets := known.in_docker() or [str(resource["urn"]) for resource in known.resources[:1]]:
+        _look_again(session, targets, clear_pending_creates=bool(known.pending))
+    return True
+
+
+def _look_again(session: Session, targets: list[str], **options: Any) -> None:
+    session.run(Progress("reading what is left in Docker"), session.stack.refresh, target=targets, **options)
+
+
+def stop_order(known: state.State, containers: Iterable[Container]) -> list[list[Container]]:
+    """Group containers so that each is stopped before those it depends on; unknown ones come first."""
+    resources = {str(resource["urn"]): resource for resource in known.resources}
+
+    @functools.cache
+    def height(urn: str) -> int:
+        """How long the longest chain is that ``urn`` depends on."""
+        resource = resources.get(urn)
+        if resource is None:
+            return 0
+        provider = str(resource.get("provider", "")).rpartition("::")[0]
+        return 1 + max((height(str(needed)) for needed in [*(resource.get("dependencies") or ()), *([provider] if provider else [])]), default=0)
+
+    heights = {str(resource.get("id")): height(str(resource["urn"])) for resource in known.of_type(state.CONTAINER)}
+    groups: dict[int, list[Container]] = {}
+    for container in containers:
+        groups.setdefault(heights.get(container.id, len(resources) + 1), []).append(container)
+    return [groups[key] for key in sorted(groups, reverse=True)]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    options: Options
+    settings: Settings
+    in_docker: StackInDocker
+    session: Callable[[], Any]
+
+
+@contextmanager
+def _prepared(options: Options, command: str, *, checked: bool = True, change: bool = True) -> Iterator[_Prepared]:
+    """Check everything that can be known beforehand, and hold the run lock meanwhile.
+
+    Args:
+        options: of the command.
+        command: its name.
+        checked: whether this machine has to be fit for a running platform; the state must be in order in any case.
+        change: whether ports, memory and disk matter.
+    """
+    settings = options.project.settings(options.stack)
+    with RunLock(options.project.local / f"{options.stack}.run", command) as lock:
+        client = _docker(options)
+        try:
+            subject = checks.Subject(options.project, options.stack, settings, client)
+            outcomes = checks.examine(subject, clear=True) if checked and change else [checks.check_state(options.project, options.stack, clear=True)]
+            for check in outcomes:
+                if check.level == "advice":
+                    warn(check.message)
+            if problems := [check.message for check in outcomes if check.level == "error"]:
+                raise Failure(*problems)
+            open_it = functools.partial(open_session, options.project, options.stack, settings, lock, command=command)
+            yield _Prepared(options, settings, subject.in_docker(), open_it)
+        finally:
+            client.close()
+
+
+def _docker(options: Options) -> Any:
+    """Connect to Docker; where this machine has none, it is installed after asking.
+
+    Raises:
+        Failure: there is none, or it can't be reached.
+    """
+    from operations.containers import address, connect, is_local
+
+    try:
+        return connect()
+    except Failure:
+        if not is_local() or address() != "unix:///var/run/docker.sock":
+            raise
+        ensure_docker(agreed=options.yes)
+        return connect()
+
+
+def ensure_docker(*, agreed: bool) -> None:
+    """Install and start Docker where it is missing.
+
+    Raises:
+        Failure: it can't be, or the person does not agree.
+    """
+    from operations.console import reporter
+    from toolchain import docker_engine
+    from toolchain.errors import ToolchainError
+
+    try:
+        docker_engine.ensure_docker(reporter("docker"), lambda question: confirm(question, agreed=agreed))
+    except ToolchainError as error:
+        raise Failure(str(error)) from error
+
+
+def _check_policies(options: Options) -> None:
+    """Judge the plan before anything is made of it.
+
+    Raises:
+        Failure: a mandatory policy forbids it.
+    """
+    if options.project.deploy is not platform:
+        return  # The policies are about the platform, not about another program.
+    from operations.plan import plan
+    from policies import check as policies
+
+    review = policies.review(plan(options.stack, options.project.root), options.stack)
+    if review.blocking or review.violations:
+        notes.print(policies.render(review))
+    if review.blocking:
+        raise Failure("The plan breaks a mandatory policy (see above); nothing was changed.")
+
+
+def _approve(session: Session, *, refresh: bool) -> bool:
+    """Show what would change and ask."""
+    progress = Progress(f"comparing stack {session.name}", planning=True)
+    session.run(progress, session.stack.preview, refresh=refresh)
+    if not progress.changed:
+        return True
+    for line in _changes(progress):
+        notes.print(line)
+    if not interactive():
+        raise Failure("Nobody can be asked here: run it with --yes to agree beforehand.", code=Exit.USAGE)
+    return click.confirm(f"Change {_count(len(progress.changed))}?", err=True)
+
+
+def _changes(progress: Progress) -> Iterator[str]:
+    marks = {"create": "[green]+ create[/]", "delete": "[red]- delete[/]", "update": "[yellow]~ update[/]", "replace": "[magenta]± replace[/]"}
+    for urn, step in sorted(progress.changed.items(), key=lambda item: (item[1], item[0])):
+        mark = marks.get("replace" if "replace" in step else step, step)
+        yield f"  {mark} {progress.name(urn)}"
+
+
+def _show_changes(progress: Progress, options: Options) -> None:
+    if options.as_json:
+        print_json({"changes": {urn: step for urn, step in sorted(progress.changed.items())}})
+        return
+    for line in _changes(progress):
+        notes.print(line)
+    say(f"stack {options.stack}: {_count(len(progress.changed))} would change" if progress.changed else f"stack {options.stack}: nothing to change")
+
+
+def _count(number: int) -> str:
+    return f"{number} resource{'' if number == 1 else 's'}"
+
+
+def _refuse_protected(found: state.State | None, options: Options, *, data: bool) -> None:
+    protected = [resource for resource in (found.of_type(state.VOLUME) if found else ()) if resource.get("protect")]
+    if data and protected:
+        raise Failure(
+            f"The data of stack {options.stack} is protected (aikit:protect-data): set it to false in Pulumi.{options.stack}.yaml and "
+            f"run `./aikit up --stack {options.stack}`, then destroy it."
+        )
+
+
+def _agree_to_destroy(options: Options, *, data: bool) -> bool:
+    if options.yes:
+        return True
+    if not interactive():
+        raise Failure("Nobody can be asked here: run it with --yes to agree beforehand.", code=Exit.USAGE)
+    if not data:
+        return click.confirm(f"Remove the containers, networks and built images of stack {options.stack}? Its data is kept.", err=True)
+    warn(f"All data of stack {options.stack} will be lost: databases, accounts, conversations, models.")
+    if click.prompt("Type the stack's name to go on", err=True, default="", show_default=False) != options.stack:
+        say("not the stack's name: nothing was removed")
+        return False
+    return True
+
+
+def _check_gone(in_docker: StackInDocker, *, data: bool) -> None:
+    left: Mapping[str, list[Any]] = {
+        "containers": in_docker.containers(),
+        "networks": in_docker.networks(),
+        "volumes": in_docker.volumes() if data else [],
+    }
+    names = [f"{kind}: {', '.join(thing.name for thing in things)}" for kind, things in left.items() if things]
+    if names:
+        raise Failure(f"These are still in Docker: {'; '.join(names)}. Run the same command again.")
+
+
+def _indented(line: str) -> None:
+    say(f"  {line}")
+

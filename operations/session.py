@@ -1,0 +1,237 @@
+"""Prepares a run of the engine: what it needs is chosen, made and told here, in one place."""
+
+import contextlib
+import functools
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from operations import origins, state
+from operations.console import reporter, say
+from operations.errors import Failure
+from operations.locks import RunLock
+from operations.passphrase import passphrase
+from operations.project import Project
+from operations.progress import Progress
+from settings import PROJECT, Settings
+
+if TYPE_CHECKING:
+    from components.platform import Machine
+    from operations.engine import QuickStack
+
+RELEASES = ("trixie", "bookworm")
+"""Debian releases that built images start from."""
+
+
+@dataclass
+class Session:
+    """A stack, and everything to run the engine on it."""
+
+    project: Project
+    name: str
+    settings: Settings
+    machine: "Machine"
+    stack: "QuickStack"
+    log: Path
+
+    def state(self) -> state.State:
+        """Read the stack's state as it is now."""
+        path = self.project.state(self.name)
+        if path is not None:
+            return state.read(path) or state.State()
+        return state.from_deployment(self.stack.export_stack().deployment)
+
+    def run(self, progress: Progress, operation: Callable[..., Any], **options: Any) -> Any:
+        """Run an operation of the stack, such as ``stack.up``, and show its progress.
+
+        Raises:
+            Failure: one message for each resource that failed.
+        """
+        from pulumi.automation.errors import CommandError
+
+        program = functools.partial(self.project.deploy, self.settings, self.machine, self.name)
+        self.stack.workspace.program = program
+        try:
+            with progress, _silent_python():
+                return operation(on_event=progress, **options)
+        except CommandError as error:
+            self._write_log(progress, str(error))
+            raise Failure(*self._reasons(progress, str(error))) from error
+
+    def _write_log(self, progress: Progress, text: str) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("\n".join([*progress.transcript, "", text, ""]), encoding="utf-8")
+
+    def _reasons(self, progress: Progress, text: str) -> list[str]:
+        of_resources = {urn: reasons for urn, reasons in progress.failures.items() if urn and not urn.endswith(f"::{PROJECT}-{self.name}")}
+        reasons = [f"{progress.name(urn)}: {' '.join(messages) or 'failed without a reason'}" for urn, messages in of_resources.items()]
+        if not reasons:
+            # The program itself failed, or the engine before it began.
+            reasons = [message for messages in progress.failures.values() for message in messages]
+        if not reasons:
+            reasons = _engine_errors(text)
+        return [*reasons, f"The whole transcript is in {self.log}."]
+
+
+def _engine_errors(text: str) -> list[str]:
+    found: list[str] = []
+    for line in text.splitlines():
+        head, mark, message = line.strip().partition("error: ")
+        if mark and head in {"", "stderr: "} and message not in found:
+            found.append(message)
+    return found or ["The engine failed without a reason."]
+
+
+@contextlib.contextmanager
+def _silent_python() -> Iterator[None]:
+    """Keep what asyncio and gRPC say of an interrupted program off the screen; it is in the log where it matters."""
+    import logging
+    import sys
+
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+
+
+@contextmanager
+def open_session(project: Project, name: str, settings: Settings, lock: RunLock, *, command: str) -> Iterator[Session]:
+    """Make everything ready for the engine; servers and scratch files end with the context.
+
+    Args:
+        project: the project's folder and program.
+        name: the stack.
+        settings: of the stack.
+        lock: held by the caller.
+        command: for the name of the log file.
+
+    Raises:
+        Failure: something that the run needs can't be had.
+    """
+    # The engine and its SDK are imported here, because commands that do not need them start a second earlier.
+    from operations.engine import Engine, QuickStack, QuickWorkspace, write_plugin
+
+    before = state.read(project.state(name))
+    secret = passphrase(project.local / "passphrase", state_exists=bool(before and before.salt))
+    chosen = origins.choose(settings, project.local / f"{name}.origins.json", began=before is not None)
+    for line in chosen.lines():
+        say(line)
+    with ExitStack() as closing:
+        environment = {
+            "PULUMI_BACKEND_URL": project.backend,
+            "PULUMI_CONFIG_PASSPHRASE": secret,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "false" if chosen.plugins.origin == "official" else "true",
+            "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
+        }
+        _local_backend(project.backend)
+        machine, engine_path = _make(project, chosen)
+        if chosen.plugins.origin == "built":
+            from providers.catalogue import PROVIDERS
+            from providers.server import serve
+
+            servers = closing.enter_context(serve([provider() for provider in PROVIDERS]))
+            environment["PULUMI_DEBUG_PROVIDERS"] = servers.environment
+        if chosen.engine.origin == "built":
+            tools = project.local / "bin"
+            write_plugin(tools)
+            environment |= {"PULUMI_HOME": str(project.local / "home"), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+        engine = Engine(engine_path, lock)
+        work = project.local / "work" / name
+        _write_work(work, project.root / f"Pulumi.{name}.yaml", name, before.salt if before else None)
+        workspace = QuickWorkspace(work_dir=str(work), env_vars=environment, pulumi_command=engine, program=lambda: None)
+        stack = _stack(QuickStack, workspace, name, exists=before is not None)
+        yield Session(project, name, settings, machine, stack, project.local / "logs" / f"{name}-{command}.log")
+
+
+def _local_backend(url: str) -> None:
+    """Make the folder of a backend in local files, which the engine expects to find."""
+    if url.startswith("file://"):
+        Path(url.removeprefix("file://")).expanduser().mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", Path]:
+    """Make what is built, at the same time where both the engine and base images are missing."""
+    from components.platform import Machine
+
+    with ThreadPoolExecutor(max_workers=1 + len(RELEASES), thread_name_prefix="make") as executor:
+        bases: Mapping[str, Any] = {}
+        if chosen.images.origin == "built":
+            bases = {release: executor.submit(_base, release) for release in RELEASES}
+        engine = executor.submit(_engine_path, project, chosen.engine.origin)
+        return Machine(images=chosen.images.origin, bases={release: base.result() for release, base in bases.items()}), engine.result()
+
+
+def _base(release: str) -> str:
+    from operations.containers import connect
+    from toolchain.base import base_image
+    from toolchain.errors import ToolchainError
+
+    client = connect()
+    try:
+        return base_image(client, release, reporter(f"base image {release}"))  # pyright: ignore[reportArgumentType]  # one of RELEASES
+    except ToolchainError as error:
+        raise Failure(str(error)) from error
+    finally:
+        client.close()
+
+
+def _engine_path(project: Project, origin: origins.Origin) -> Path:
+    if origin == "built":
+        from toolchain.engine import engine
+        from toolchain.errors import ToolchainError
+
+        try:
+            return engine(project.cache, reporter("engine")) / "pulumi"
+        except ToolchainError as error:
+            raise Failure(str(error)) from error
+    found = origins.installed_engine()
+    if found and found[1] >= origins.OLDEST_ENGINE:
+        return found[0]
+    from pulumi.automation import PulumiCommand
+
+    say("downloading the Pulumi engine")
+    try:
+        return Path(PulumiCommand.install(root=str(project.cache / "pulumi")).command)
+    except Exception as error:
+        # Whatever the download's shell script came to.
+        raise Failure(f"The Pulumi engine could not be downloaded from {origins.RELEASES}: {error}. Install the Pulumi CLI, or set aikit:toolchain-engine to built.") from error
+
+
+def _stack(kind: type["QuickStack"], workspace: Any, name: str, *, exists: bool) -> "QuickStack":
+    from pulumi.automation.errors import CommandError, StackAlreadyExistsError
+
+    try:
+        if exists:
+            return kind.select(name, workspace)
+        with contextlib.suppress(StackAlreadyExistsError):
+            return kind.create(name, workspace)
+        return kind.select(name, workspace)
+    except CommandError as error:
+        raise Failure(*_engine_errors(str(error))) from error
+
+
+def _write_work(folder: Path, stack_file: Path, name: str, salt: str | None) -> None:
+    """Write the folder that the engine works in: the stack's settings, and the salt, which must not get into the project's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "Pulumi.yaml").write_text(yaml.safe_dump({"name": PROJECT, "runtime": "python"}))
+    target = folder / f"Pulumi.{name}.yaml"
+    content: dict[str, Any] = yaml.safe_load(stack_file.read_text(encoding="utf-8")) or {}
+    if salt is None and target.exists():
+        # The engine has made one, but no state with it yet.
+        salt = (yaml.safe_load(target.read_text(encoding="utf-8")) or {}).get("encryptionsalt")
+    if salt:
+        content["encryptionsalt"] = salt
+    draft = folder / f".{secrets.token_hex(4)}"
+    draft.write_text(yaml.safe_dump(content))
+    draft.replace(target)

@@ -1,0 +1,192 @@
+"""What a stack is at the moment: services, outputs, logs and the doctor's findings. Nothing here changes anything."""
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from docker.errors import NotFound
+
+from operations import checks, state
+from operations.console import colored, print_json, results, table
+from operations.containers import Container, StackInDocker, connect
+from operations.errors import Exit, Failure
+from operations.lifecycle import Options
+from operations.locks import RunLock
+
+HEALTHY = frozenset({"healthy", "running", "done"})
+"""Health words that ask for nothing."""
+
+
+def status(options: Options) -> Exit:
+    """Show every service with health, restarts, memory and address."""
+    options.project.settings(options.stack)
+    outputs = (state.read(options.project.state(options.stack)) or state.State()).outputs
+    client = connect()
+    try:
+        containers = StackInDocker(client, options.stack).containers(memory=True)
+    finally:
+        client.close()
+    if not containers and not options.as_json:
+        results.print(f"Stack {options.stack} has no containers; `./aikit up --stack {options.stack}` makes them.", markup=False)
+        return Exit.DIFFERENT
+    show_services(options, outputs, containers, usage=True)
+    return Exit.OK if containers and all(container.health in HEALTHY for container in containers) else Exit.DIFFERENT
+
+
+def rows(outputs: Mapping[str, Any], containers: Sequence[Container]) -> list[dict[str, Any]]:
+    """Join what the program exported with what runs: a row for each service, then one for each other container."""
+    by_name = {container.name: container for container in containers}
+    made: list[dict[str, Any]] = []
+    exported = outputs.get("services")
+    for service in exported if isinstance(exported, list) else []:
+        container = by_name.pop(str(service.get("container")), None)
+        made.append(_row(service.get("name") or "", service.get("title") or "", service.get("url"), container))
+    made += [_row(container.service or container.name, "", None, container) for container in by_name.values()]
+    return made
+
+
+def _row(name: str, title: str, url: str | None, container: Container | None) -> dict[str, Any]:
+    return {
+        "service": name,
+        "title": title or name,
+        "url": url or None,
+        "container": container.name if container else None,
+        "health": container.health if container else "missing",
+        "restarts": container.restarts if container else 0,
+        "memoryMb": container.memory_mb if container else None,
+    }
+
+
+def show_services(options: Options, outputs: Mapping[str, Any], containers: Sequence[Container], *, usage: bool = False) -> None:
+    """Print the services as a table or JSON; with ``usage``, restarts and memory, too, and without, where to go from here."""
+    found = rows(outputs, containers)
+    if options.as_json:
+        print_json({"stack": options.stack, "services": found})
+        return
+    columns = ["service", "address", "health"] + (["restarts", "memory"] if usage else [])
+    shown = table(f"Stack {options.stack}", *columns)
+    for row in found:
+        # Jobs that have ended are of interest only where something went wrong.
+        if not usage and row["health"] == "done" and not row["url"]:
+            continue
+        cells = [row["title"], row["url"] or "", colored(row["health"])]
+        if usage:
+            cells += [str(row["restarts"]), "" if row["memoryMb"] is None else f"{row['memoryMb']:.0f} MiB"]
+        shown.add_row(*cells)
+    results.print(shown)
+    if not usage and (administrator := outputs.get("administrator")):
+        suffix = "" if options.stack == "dev" else f" --stack {options.stack}"
+        results.print(f"\nSign in as {administrator.get('username')}; the password: ./aikit outputs administratorPassword --show-secrets{suffix}", markup=False)
+        results.print(f"The certificate authority to trust in browsers: ./aikit outputs caCertificate{suffix}", markup=False)
+
+
+def outputs(options: Options, name: str | None, *, show_secrets: bool) -> Exit:
+    """Print what the program exported: all, or the bare value of one.
+
+    Raises:
+        Failure: there is no such output, or it is secret and was not asked to be shown.
+    """
+    settings = options.project.settings(options.stack)
+    found = state.read(options.project.state(options.stack))
+    if options.project.state(options.stack) is not None and (found is None or not found.resources):
+        raise Failure(f"Stack {options.stack} has no outputs yet: run `./aikit up --stack {options.stack}`.")
+    from operations.session import open_session
+
+    checked = checks.check_state(options.project, options.stack)
+    if checked.level == "error":
+        raise Failure(checked.message)
+    # The engine decrypts; reading needs none of the locks, but it inherits one from whoever starts it.
+    with (
+        RunLock(options.project.local / f"{options.stack}.read.{Path('/proc/self').resolve().name}", "outputs") as lock,
+        open_session(options.project, options.stack, settings, lock, command="outputs", quiet=True) as session,
+    ):
+        values = session.stack.workspace.stack_outputs(options.stack)
+    lock.discard()
+    shown = {key: value.value if show_secrets or not value.secret else "[secret]" for key, value in values.items()}
+    if name is not None:
+        if name not in values:
+            raise Failure(f"There is no output {name}; there are: {', '.join(sorted(values))}.", code=Exit.USAGE)
+        if values[name].secret and not show_secrets:
+            raise Failure(f"The output {name} is secret: add --show-secrets to print it.", code=Exit.USAGE)
+        _print_value(shown[name], as_json=options.as_json)
+    elif options.as_json:
+        print_json(shown)
+    else:
+        listed = table(f"Outputs of stack {options.stack}", "name", "value")
+        for key, value in sorted(shown.items()):
+            listed.add_row(key, _text(value).replace("[", "\\["))
+        results.print(listed)
+    return Exit.OK
+
+
+def _print_value(value: Any, *, as_json: bool) -> None:
+    if as_json:
+        print_json(value)
+    else:
+        results.print(_text(value), markup=False)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, indent=2)
+
+
+def logs(options: Options, service: str, *, follow: bool, tail: int) -> Exit:
+    """Print what a service's container says.
+
+    Raises:
+        Failure: there is no such service.
+    """
+    options.project.settings(options.stack)
+    client = connect()
+    containers = StackInDocker(client, options.stack).containers()
+    # A service can have jobs beside its container; the one of its own name is meant.
+    matching = [each for each in containers if each.name in {service, f"aikit-{options.stack}-{service}"}] or [
+        each for each in containers if each.service == service
+    ]
+    if not matching:
+        names = ", ".join(sorted({each.service or each.name for each in containers})) or "none"
+        raise Failure(f"Stack {options.stack} has no service {service}; there are: {names}.", code=Exit.USAGE)
+    chosen = next((each for each in matching if each.status == "running"), matching[0])
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `./aikit logs x | head` ends quietly.
+    try:
+        for chunk in chosen.raw.logs(stream=True, follow=follow, tail=tail):
+            results.file.write(chunk.decode(errors="replace"))
+            results.file.flush()
+    except NotFound:
+        return Exit.OK
+    finally:
+        client.close()
+    return Exit.OK
+
+
+def doctor(options: Options) -> Exit:
+    """Show every check of this machine and the stack, with a cure for each that fails."""
+    outcomes: list[checks.Check] = []
+    settings = None
+    try:
+        settings = options.project.settings(options.stack)
+        outcomes.append(checks.Check("settings", "ok", f"Pulumi.{options.stack}.yaml is valid"))
+    except Failure as error:
+        outcomes += [checks.Check("settings", "error", message) for message in error.messages]
+    client, reached = checks.check_docker()
+    outcomes.append(reached)
+    if client and settings:
+        outcomes += checks.examine(checks.Subject(options.project, options.stack, settings, client))
+        client.close()
+    else:
+        outcomes.append(checks.check_state(options.project, options.stack))
+        if settings:
+            outcomes.append(checks.check_names(settings))
+    if options.as_json:
+        print_json([vars(outcome) for outcome in outcomes])
+    else:
+        shown = table(f"Stack {options.stack}", "", "check", "finding")
+        marks = {"ok": "[green]ok[/]", "advice": "[yellow]note[/]", "error": "[red]wrong[/]"}
+        for outcome in outcomes:
+            shown.add_row(marks[outcome.level], outcome.name, outcome.message.replace("[", "\\["))
+        results.print(shown)
+    if not settings:
+        return Exit.USAGE
+    return Exit.FAILED if any(outcome.level == "error" for outcome in outcomes) else Exit.OK

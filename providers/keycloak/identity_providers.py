@@ -1,0 +1,180 @@
+"""Other identity providers that users may log in with, and what their users get."""
+
+import abc
+from typing import Any, ClassVar
+
+from providers.keycloak.client import Keycloak
+from providers.keycloak.mapping import FLAG, QUOTED_FLAG, SECRET, Field, Local, Mapped, Path, Representation, Some
+from providers.keycloak.record import Record
+from providers.resource import Properties, ProviderError
+
+
+def _text(at: str, *, required: bool = False, default: str | None = None) -> Field:
+    return Field("config", at, required=required, default=default, zero="")
+
+
+def _switch(at: str, *, default: bool = False) -> Field:
+    return Field("config", at, codec=QUOTED_FLAG, default=default)
+
+
+def _flag(at: str, *, default: bool = False, replaces: bool = False) -> Field:
+    return Field(at, codec=FLAG, default=default, replaces=replaces)
+
+
+_SHARED: dict[str, Mapped] = {
+    "realm": Local(required=True, replaces=True),
+    "displayName": Field("displayName", zero="", computed=True),
+    "enabled": _flag("enabled", default=True),
+    "storeToken": _flag("storeToken", default=True),
+    "addReadTokenRoleOnCreate": _flag("addReadTokenRoleOnCreate", replaces=True),
+    "authenticateByDefault": _flag("authenticateByDefault"),
+    "linkOnly": _flag("linkOnly"),
+    "trustEmail": _flag("trustEmail"),
+    "hideOnLoginPage": _flag("hideOnLogin"),
+    "firstBrokerLoginFlowAlias": Field("firstBrokerLoginFlowAlias", default="first broker login"),
+    "postBrokerLoginFlowAlias": Field("postBrokerLoginFlowAlias", default=""),
+    "guiOrder": _text("guiOrder", default=""),
+    "syncMode": Field("config", "syncMode", default="LEGACY", choices=("IMPORT", "FORCE", "LEGACY")),
+    "acceptsPromptNoneForwardFromClient": _switch("acceptsPromptNoneForwardFromClient"),
+    "disableUserInfo": _switch("disableUserInfo"),
+    "loginHint": _text("loginHint"),
+    "extraConfig": Some("config", removed=""),
+}
+
+
+class _Broker(Record):
+    """An identity provider; its identifier is its alias. Keycloak does not give its secret away, so drift of that is not seen."""
+
+    noun = "identity provider"
+    named_by = "alias"
+    realm_property = "realm"
+
+    def collection(self, inputs: Properties) -> Path:
+        return ("realms", str(inputs["realm"]), "identity-provider", "instances")
+
+    def identify(self, client: Keycloak, inputs: Properties, location: str) -> str:
+        return str(inputs["alias"])
+
+    def describe(
+        self, client: Keycloak, identifier: str, representation: Representation, prior: Properties
+    ) -> dict[str, Any]:
+        outputs = super().describe(client, identifier, representation, prior)
+        return {**outputs, "internalId": str(representation["internalId"])}
+
+
+class IdentityProvider(_Broker):
+    """Any OpenID Connect provider."""
+
+    token = "keycloak:oidc/identityProvider:IdentityProvider"
+    fields: dict[str, Mapped] = {
+        **_SHARED,
+        "alias": Field("alias", required=True, replaces=True),
+        "providerId": Field("providerId", default="oidc"),
+        "authorizationUrl": _text("authorizationUrl", required=True),
+        "tokenUrl": _text("tokenUrl", required=True),
+        "clientId": _text("clientId", required=True),
+        "clientSecret": Field("config", "clientSecret", codec=SECRET, secret=True),
+        "userInfoUrl": _text("userInfoUrl"),
+        "jwksUrl": _text("jwksUrl"),
+        "logoutUrl": _text("logoutUrl"),
+        "issuer": _text("issuer"),
+        "defaultScopes": _text("defaultScope", default="openid"),
+        "backchannelSupported": _switch("backchannelSupported", default=True),
+        "validateSignature": _switch("validateSignature"),
+        "uiLocales": _switch("uiLocales"),
+        "disableTypeClaimCheck": _switch("disableTypeClaimCheck"),
+    }
+
+    def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        representation["config"]["useJwksUrl"] = "true" if inputs.get("jwksUrl") else "false"
+
+
+class GoogleIdentityProvider(_Broker):
+    """Google."""
+
+    token = "keycloak:oidc/googleIdentityProvider:GoogleIdentityProvider"
+    fields: dict[str, Mapped] = {
+        **_SHARED,
+        "alias": Field("alias", replaces=True, default="google"),
+        "providerId": Field("providerId", default="google"),
+        "clientId": _text("clientId", required=True),
+        "clientSecret": Field("config", "clientSecret", codec=SECRET, required=True, secret=True),
+        "defaultScopes": _text("defaultScope", default="openid profile email"),
+        "hostedDomain": _text("hostedDomain"),
+        "requestRefreshToken": _switch("offlineAccess"),
+        "useUserIpParam": _switch("userIp"),
+    }
+
+    def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        representation["config"]["useJwksUrl"] = "true"
+
+
+_MAPPER: dict[str, Mapped] = {
+    "realm": Local(required=True, replaces=True),
+    "identityProviderAlias": Field("identityProviderAlias", required=True, replaces=True),
+    "name": Field("name", replaces=True, autoname=True),
+    "extraConfig": Some("config", removed=""),
+}
+
+
+class _BrokerMapper(Record):
+    """What users get who come from an identity provider."""
+
+    noun = "identity provider mapper"
+    realm_property = "realm"
+
+    def collection(self, inputs: Properties) -> Path:
+        instances = ("realms", str(inputs["realm"]), "identity-provider", "instances")
+        return (*instances, str(inputs["identityProviderAlias"]), "mappers")
+
+    def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        if "id" not in representation:
+            representation["identityProviderMapper"] = self.kind(client, inputs)
+
+    @abc.abstractmethod
+    def kind(self, client: Keycloak, inputs: Properties) -> str:
+        """Return Keycloak's name of this kind of mapper."""
+
+
+class HardcodedRoleIdentityMapper(_BrokerMapper):
+    """A role for all users of an identity provider: ``role``, or ``client.role`` for one of a client."""
+
+    token = "keycloak:index/hardcodedRoleIdentityMapper:HardcodedRoleIdentityMapper"
+    fields: dict[str, Mapped] = {**_MAPPER, "role": _text("role")}
+
+    def kind(self, client: Keycloak, inputs: Properties) -> str:
+        return "oidc-hardcoded-role-idp-mapper"
+
+
+class HardcodedGroupIdentityProviderMapper(_BrokerMapper):
+    """A group, by path, for all users of an identity provider."""
+
+    token = "keycloak:index/hardcodedGroupIdentityProviderMapper:HardcodedGroupIdentityProviderMapper"
+    fields: dict[str, Mapped] = {**_MAPPER, "group": _text("group")}
+
+    def kind(self, client: Keycloak, inputs: Properties) -> str:
+        return "oidc-hardcoded-group-idp-mapper"
+
+
+class AttributeToRoleIdentityMapper(_BrokerMapper):
+    """A role for those users of an OpenID Connect provider who have a claim with a certain value."""
+
+    token = "keycloak:index/attributeToRoleIdentityMapper:AttributeToRoleIdentityMapper"
+    fields: dict[str, Mapped] = {
+        **_MAPPER,
+        "role": _text("role", required=True),
+        "claimName": _text("claim"),
+        "claimValue": _text("claim.value"),
+    }
+    _KINDS: ClassVar[dict[str, str]] = {"oidc": "oidc-role-idp-mapper"}
+
+    def kind(self, client: Keycloak, inputs: Properties) -> str:
+        alias, realm = str(inputs["identityProviderAlias"]), str(inputs["realm"])
+        provider = str(client.get("realms", realm, "identity-provider", "instances", alias)["providerId"])
+        if provider not in self._KINDS:
+            raise ProviderError(
+                f"{self.token} '{inputs['name']}': the kind '{provider}' of '{alias}' is not supported, only oidc"
+            )
+        if not inputs.get("claimName") or not inputs.get("claimValue"):
+            raise ProviderError(f"{self.token} '{inputs['name']}': claimName and claimValue are needed")
+        return self._KINDS[provider]

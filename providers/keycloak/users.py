@@ -1,0 +1,61 @@
+"""Users."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from providers.keycloak.client import Keycloak
+from providers.keycloak.mapping import FLAG, NAMES, VALUES, Field, Local, Mapped, Path, Representation
+from providers.keycloak.record import Record
+from providers.resource import Properties, ProviderError
+
+
+class User(Record):
+    """A user. Its initial password is set when it is created, and never again: it belongs to the person from then on."""
+
+    token = "keycloak:index/user:User"
+    noun = "user"
+    named_by = "username"
+    fields: dict[str, Mapped] = {
+        "realmId": Local(required=True, replaces=True),
+        "username": Field("username", required=True, replaces=True),
+        "email": Field("email", zero=""),
+        "emailVerified": Field("emailVerified", codec=FLAG, default=False),
+        "firstName": Field("firstName", zero=""),
+        "lastName": Field("lastName", zero=""),
+        "enabled": Field("enabled", codec=FLAG, default=True),
+        "requiredActions": Field("requiredActions", codec=NAMES, zero=[]),
+        "attributes": Field("attributes", codec=VALUES, zero={}),
+        "initialPassword": Local(secret=True),
+    }
+
+    def collection(self, inputs: Properties) -> Path:
+        return ("realms", str(inputs["realmId"]), "users")
+
+    def check(self, inputs: Properties) -> Mapping[str, str]:
+        found = dict(super().check(inputs))
+        name = inputs.get("username")
+        if isinstance(name, str) and name != name.lower():
+            found["username"] = f"'{name}' must be lower case: Keycloak makes it so"
+        password = inputs.get("initialPassword")
+        if password is not None and not (isinstance(password, Mapping) and "value" in password):
+            found["initialPassword"] = "it must be an object with a value"
+        return found
+
+    def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        if "id" in representation:
+            return
+        password = inputs.get("initialPassword")
+        if password:
+            # With the user and not after it, so that a password that the realm's policy refuses makes no user without one.
+            temporary = bool(password.get("temporary"))
+            representation["credentials"] = [{"type": "password", "value": password["value"], "temporary": temporary}]
+
+    def finish(self, client: Keycloak, identifier: str, inputs: Properties, before: Properties | None) -> None:
+        wanted = cast("Mapping[str, Any]", inputs.get("attributes") or {})
+        if wanted:
+            kept = cast("Mapping[str, Any]", client.get(*self.address(identifier, inputs)).get("attributes") or {})
+            if lost := sorted(wanted.keys() - kept.keys()):
+                raise ProviderError(
+                    f"the realm '{inputs['realmId']}' drops the attributes {', '.join(lost)} of the user '{inputs['username']}':"
+                    " its user profile neither declares them nor allows unmanaged attributes"
+                )

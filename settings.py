@@ -1,0 +1,455 @@
+"""Typed settings of a stack: what ``Pulumi.yaml`` declares and ``Pulumi.<stack>.yaml`` chooses.
+
+The models below are the one source: ``python -m settings`` writes the declarations in ``Pulumi.yaml`` and ``docs/settings.md`` from
+them. A setting of a group is called ``<group>-<field>`` in the files, for example ``aikit:postgres-max-connections``.
+"""
+
+import difflib
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+ROOT = Path(__file__).parent
+"""The project's folder, which holds ``Pulumi.yaml``."""
+
+PROJECT = "aikit"
+"""The Pulumi project, which is also the namespace of every setting."""
+
+
+class SettingsError(Exception):
+    """Settings that no platform may be made of; ``problems`` holds one sentence for each."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Role(StrEnum):
+    """What a person may do on the whole platform."""
+
+    ADMIN = "admin"
+    EDITOR = "editor"
+    VIEWER = "viewer"
+
+
+class Accelerator(StrEnum):
+    """What computes the models' answers."""
+
+    CPU = "cpu"
+    NVIDIA = "nvidia"
+    AMD = "amd"
+
+
+def _host_name(value: str) -> str:
+    labels = value.split(".")
+    if len(value) > 253 or not all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels):
+        raise ValueError("must be a host name in lower case, such as localhost or ai.example.org")
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return value
+    raise ValueError("must be a host name, not an IP address: each service gets a name of its own below it")
+
+
+def _email(value: str) -> str:
+    if len(value) > 254 or not re.fullmatch(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
+        raise ValueError("must be an e-mail address, such as ada@example.org")
+    return value
+
+
+def _web_address(value: str) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s\"'<>\\]*)?", value):
+        raise ValueError("must be an http or https address")
+    return value
+
+
+def _file_path(value: str) -> str:
+    if "\0" in value or "\n" in value:
+        raise ValueError("must be the path of a file")
+    return value
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+Email = Annotated[str, AfterValidator(_email)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+FilePath = Annotated[str, AfterValidator(_file_path)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Username = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,62}$")]
+ModelName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,120}(:[a-zA-Z0-9._-]{1,80})?$")]
+Origin = Literal["auto", "official", "built"]
+Percent = Annotated[int, Field(ge=1, le=100)]
+
+
+class Model(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Toolchain(Model):
+    """Where the engine, the plugins and the images of a run come from."""
+
+    engine: Origin = Field("auto", description="Pulumi engine: official (the installed CLI), built (from its Go module), or auto.")
+    plugins: Origin = Field("auto", description="Provider plugins: official (downloaded), built (the Python servers), or auto.")
+    images: Origin = Field("auto", description="Images: official (pulled), built (from package registries), or auto (official if the image registry answers).")
+
+
+class Certificates(Model):
+    """TLS certificates of the public host names."""
+
+    source: Literal["generated", "files"] = Field("generated", description="generated: an own authority and a certificate of it; files: your own.")
+    certificate_file: FilePath = Field("", description="PEM file with the certificate and its chain, for source files.")
+    key_file: FilePath = Field("", description="PEM file with the private key, for source files.")
+    validity_days: int = Field(90, ge=2, le=398, description="Days that a generated certificate is valid (browsers refuse more than 398).")
+    renewal_days: int = Field(30, ge=1, le=390, description="Days before its end at which the next up renews a generated certificate.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.source == "files" and not (self.certificate_file and self.key_file):
+            raise ValueError("with certificates-source files, certificates-certificate-file and certificates-key-file must be given")
+        if self.renewal_days >= self.validity_days:
+            raise ValueError("certificates-renewal-days must be less than certificates-validity-days")
+        return self
+
+
+class Edge(Model):
+    """HAProxy, the only way in."""
+
+    requests_per_10_seconds: int = Field(100, ge=10, le=1_000_000, description="Requests per 10 s and IP address; more are answered 429.")
+    server_timeout_seconds: int = Field(600, ge=10, le=86_400, description="Seconds without a byte after which a request is given up; generations can be slow.")
+    tunnel_timeout_seconds: int = Field(3600, ge=60, le=604_800, description="Seconds without a byte after which a websocket is closed.")
+    hsts_days: int = Field(365, ge=0, le=730, description="Days that browsers remember to use https only; 0 sends no such header.")
+    memory_mb: int = Field(256, ge=64, le=65_536, description="Memory limit of HAProxy, in MiB.")
+
+
+class Postgres(Model):
+    """PostgreSQL with pgvector."""
+
+    max_connections: int = Field(200, ge=20, le=10_000, description="Connections that the server accepts.")
+    shared_buffers_mb: int = Field(256, ge=16, le=1_048_576, description="Shared buffers, in MiB.")
+    idle_transaction_timeout_seconds: int = Field(60, ge=1, le=86_400, description="Seconds after which a transaction that does nothing is ended.")
+    memory_mb: int = Field(1024, ge=256, le=1_048_576, description="Memory limit of PostgreSQL, in MiB.")
+
+    @model_validator(mode="after")
+    def _buffers_fit(self) -> Self:
+        if self.shared_buffers_mb * 2 > self.memory_mb:
+            raise ValueError("postgres-shared-buffers-mb must be at most half of postgres-memory-mb")
+        return self
+
+
+class Redis(Model):
+    """Redis: sessions and websockets of the chat."""
+
+    max_memory_mb: int = Field(256, ge=16, le=1_048_576, description="Memory for data, in MiB; the container gets twice as much, for snapshots.")
+    eviction: Literal["allkeys-lru", "volatile-lru", "noeviction"] = Field("allkeys-lru", description="What is dropped when that memory is full.")
+
+
+class Ollama(Model):
+    """The server of the models."""
+
+    memory_mb: int = Field(8192, ge=512, le=4_194_304, description="Memory limit, in MiB, for every kind of accelerator.")
+    cpus: int = Field(6, ge=1, le=1024, description="CPU limit, in cores; more than the machine has is no limit.")
+    shared_memory_mb: int = Field(2048, ge=64, le=1_048_576, description="Size of /dev/shm, in MiB.")
+    max_loaded_models: int = Field(2, ge=1, le=64, description="Models kept in memory at once: 1 for 8 GB of video memory, 2 for 16, 3 to 4 for 24.")
+    parallel_requests: int = Field(1, ge=1, le=64, description="Requests that one model answers at once.")
+    keep_alive: str = Field("10m", pattern=r"^-?[0-9]+(s|m|h)?$", description="How long an idle model stays in memory; a negative number is for ever, 0 unloads at once.")
+    context_length: int = Field(4096, ge=256, le=1_048_576, description="Tokens of context unless a request says otherwise.")
+    flash_attention: bool = Field(default=True, description="Whether attention uses the quick kernels where the accelerator has them.")
+    cache_type: Literal["f16", "q8_0", "q4_0"] = Field("q8_0", description="Number format of the key-value cache; q8_0 halves its memory.")
+    gpu_count: int = Field(-1, ge=-1, le=64, description="NVIDIA devices to use; -1 is all of them.")
+    requests_in_flight: int = Field(2, ge=1, le=1024, description="Requests that the queue lets through at once.")
+    queue_length: int = Field(100, ge=1, le=100_000, description="Requests that may wait; further ones are answered 503.")
+    queue_timeout_seconds: int = Field(60, ge=1, le=3600, description="Seconds that a request waits before it is answered 503.")
+
+
+class OllamaModel(Model):
+    """A model that the platform keeps."""
+
+    name: ModelName = Field(description="Name in the Ollama library, or the name that a file is given.")
+    file: FilePath = Field("", description="GGUF file on this machine instead of the library.")
+    purpose: Literal["chat", "embedding"] = Field("chat", description="Embedding models are not offered in the chat.")
+
+
+class Keycloak(Model):
+    """Keycloak and the rules for signing in."""
+
+    realm: str = Field("aikit", pattern=r"^[a-z][a-z0-9-]{1,30}$", description="Realm of the platform's people and clients.")
+    administrator: Username = Field("admin", description="User name of the first administrator; the password is generated.")
+    administrator_email: Email = Field("admin@example.org", description="E-mail address of the first administrator.")
+    password_length: int = Field(12, ge=8, le=128, description="Shortest password that is accepted.")
+    login_failures: int = Field(10, ge=2, le=100, description="Failed logins after which an account waits.")
+    access_token_minutes: int = Field(5, ge=1, le=60, description="Minutes that an access token is valid.")
+    session_idle_minutes: int = Field(60, ge=5, le=1440, description="Minutes without use after which a session ends.")
+    session_max_hours: int = Field(10, ge=1, le=720, description="Hours after which a session ends in any case.")
+    multi_factor: Literal["optional", "admins", "everyone"] = Field("optional", description="Who must set up a one-time password at the next login.")
+    memory_mb: int = Field(1024, ge=512, le=65_536, description="Memory limit of Keycloak, in MiB.")
+
+
+class User(Model):
+    """A person who is given an account."""
+
+    username: Username = Field(description="Name to sign in with.")
+    email: Email = Field(description="E-mail address.")
+    role: Role = Field(Role.VIEWER, strict=False, description="admin, editor or viewer.")
+
+
+class Chat(Model):
+    """Open WebUI."""
+
+    title: str = Field("AI Kit", min_length=1, max_length=40, pattern=r"^[^\"'$`\\\n\x00]+$", description="Name shown on the pages.")
+    language: Literal["en-US", "es-ES"] = Field("en-US", description="Language for people who have not chosen one.")
+    memory_mb: int = Field(2048, ge=768, le=65_536, description="Memory limit of Open WebUI, in MiB.")
+
+
+class Monitoring(Model):
+    """Prometheus, Alertmanager, the exporters and the thresholds of the alerts."""
+
+    scrape_seconds: int = Field(15, ge=1, le=300, description="Seconds between two measurements.")
+    retention_hours: int = Field(200, ge=1, le=87_600, description="Hours that measurements are kept.")
+    retention_mb: int = Field(4096, ge=128, le=10_485_760, description="Disk space for measurements, in MiB; the oldest go first.")
+    memory_mb: int = Field(1024, ge=128, le=1_048_576, description="Memory limit of Prometheus, in MiB.")
+    cpu_percent: Percent = Field(80, description="Alert: the processor is busier than this for 5 minutes.")
+    memory_percent: Percent = Field(85, description="Alert: more memory than this is used for 5 minutes.")
+    disk_free_percent: Percent = Field(15, description="Alert: less than this of a disk is free.")
+    certificate_days: int = Field(14, ge=1, le=365, description="Alert: a certificate ends in fewer days.")
+    database_connections: int = Field(80, ge=1, le=10_000, description="Alert: more connections than this to one database.")
+    webhooks: tuple[WebAddress, ...] = Field((), strict=False, description="Addresses that receive every alert as JSON.")
+    slack_webhook_file: FilePath = Field("", description="File with the address of a Slack webhook.")
+    email_to: str = Field("", description="E-mail address that receives the alerts; empty for none.")
+    email_from: str = Field("", description="Sender of those e-mails.")
+    email_server: str = Field("", pattern=r"^([A-Za-z0-9.-]+:[0-9]{1,5})?$", description="SMTP server for them, as host:port.")
+
+    @model_validator(mode="after")
+    def _email_complete(self) -> Self:
+        if self.email_to and not (self.email_from and self.email_server):
+            raise ValueError("with monitoring-email-to, monitoring-email-from and monitoring-email-server must be given")
+        return self
+
+
+class Settings(Model):
+    """All settings of a stack."""
+
+    domain: HostName = Field("localhost", description="Domain below which each service has its host name. Browsers resolve names below localhost without DNS.")
+    http_port: Port = Field(80, description="Port for http, which only redirects to https.")
+    https_port: Port = Field(443, description="Port for https.")
+    admin_port: Port = Field(8190, description="Port on 127.0.0.1 at which the deployment reaches Keycloak's admin API.")
+    accelerator: Accelerator = Field(Accelerator.CPU, strict=False, description="What computes the models' answers: cpu, nvidia or amd.")
+    protect_data: bool = Field(default=False, description="Whether data volumes refuse to be deleted by the engine.")
+    models: tuple[OllamaModel, ...] = Field((), strict=False, description="Models to keep: name, and a file or a purpose where needed.")
+    users: tuple[User, ...] = Field((), strict=False, description="People with accounts: username, email, role.")
+    toolchain: Toolchain = Field(default_factory=lambda: Toolchain.model_validate({}))
+    certificates: Certificates = Field(default_factory=lambda: Certificates.model_validate({}))
+    edge: Edge = Field(default_factory=lambda: Edge.model_validate({}))
+    postgres: Postgres = Field(default_factory=lambda: Postgres.model_validate({}))
+    redis: Redis = Field(default_factory=lambda: Redis.model_validate({}))
+    ollama: Ollama = Field(default_factory=lambda: Ollama.model_validate({}))
+    keycloak: Keycloak = Field(default_factory=lambda: Keycloak.model_validate({}))
+    chat: Chat = Field(default_factory=lambda: Chat.model_validate({}))
+    monitoring: Monitoring = Field(default_factory=lambda: Monitoring.model_validate({}))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ports = {"http-port": self.http_port, "https-port": self.https_port, "admin-port": self.admin_port}
+        if len(set(ports.values())) < len(ports):
+            raise ValueError(f"{', '.join(ports)} must be three different ports")
+        _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])
+        _unique("users", "e-mail address", [self.keycloak.administrator_email, *(user.email for user in self.users)])
+        _unique("models", "name", [model.name for model in self.models])
+        return self
+
+
+def _unique(setting: str, what: str, values: list[str]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{setting} has the {what} {value!r} twice (the first administrator counts, too)")
+
+
+def declarations() -> Iterator[tuple[str, tuple[str, ...], FieldInfo]]:
+    """Yield each setting's name in the files, its path in ``Settings``, and its field."""
+    for name, field in Settings.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, Model):
+            for inner, inner_field in group.model_fields.items():
+                yield _kebab(f"{name}-{inner}"), (name, inner), inner_field
+        else:
+            yield _kebab(name), (name,), field
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def parse(values: Mapping[str, Any]) -> Settings:
+    """Make settings of values by their names in the files, without the namespace.
+
+    Raises:
+        SettingsError: naming every wrong setting, its value and what is allowed.
+    """
+    known = {name: path for name, path, _ in declarations()}
+    problems: list[str] = []
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "docs/settings.md lists all settings."
+            problems.append(f"{key} is not a setting; {hint}")
+            continue
+        *group, field = known[key]
+        (tree.setdefault(group[0], {}) if group else tree)[field] = value
+    if not problems:
+        try:
+            return Settings.model_validate(tree)
+        except ValidationError as error:
+            problems = [_sentence(detail) for detail in error.errors(include_url=False)]
+    raise SettingsError(tuple(problems))
+
+
+def _sentence(detail: Mapping[str, Any]) -> str:
+    location = [str(part) for part in detail["loc"]]
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "value_error" and isinstance(detail["input"], (dict, Model)):
+        return f"{message}."
+    if len(location) > 1 and not location[1].isdigit():
+        location[:2] = [f"{location[0]}-{location[1]}"]
+    name = _kebab(location[0]) + "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in location[1:])
+    if detail["type"] == "extra_forbidden":
+        return f"{name} is not a setting."
+    if detail["type"] == "missing":
+        return f"{name} is missing."
+    shown = json.dumps(detail["input"], default=str)
+    return f"{name} is {shown[:80]}, but {message[0].lower()}{message[1:]}."
+
+
+def load(stack: str, root: Path = ROOT) -> Settings:
+    """Read the settings of a stack from its file.
+
+    Raises:
+        SettingsError: the stack has no file, the file cannot be read, or a setting is wrong.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,29}", stack):
+        raise SettingsError((f"stack {stack!r} is no name: lower-case letters, digits and hyphens, at most 30.",))
+    path = root / f"Pulumi.{stack}.yaml"
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.name.split(".")[1] for file in root.glob("Pulumi.*.yaml")))
+        raise SettingsError((f"stack {stack} has no file {path.name}; there are: {known}.",)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError((f"{path.name} cannot be read: {error}.",)) from error
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise SettingsError((f"{path.name} is not YAML: {where}.",)) from error
+    config: Any = (cast("dict[str, Any]", document).get("config") if isinstance(document, dict) else document) or {}
+    if not isinstance(config, dict):
+        raise SettingsError((f"{path.name} must hold a mapping called config.",))
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, value in cast("dict[Any, Any]", config).items():
+        namespace, _, name = str(key).partition(":")
+        if namespace == PROJECT and name:
+            values[name] = value
+        elif namespace not in {"docker", "pulumi"}:
+            problems.append(f"{key} in {path.name} is not a setting; settings begin with {PROJECT}:.")
+    if problems:
+        raise SettingsError(tuple(problems))
+    return parse(values)
+
+
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The parser in C is ten times as quick, but PyYAML may be built without it."""
+
+
+def _type_of(field: FieldInfo) -> tuple[str, dict[str, Any] | None]:
+    annotation: Any = field.annotation
+    if annotation is bool:
+        return "boolean", None
+    if annotation is int:
+        return "integer", None
+    if str(annotation).startswith("tuple"):
+        item = get_args(annotation)[0]
+        return "array", {"type": "object" if isinstance(item, type) and issubclass(item, Model) else "string"}
+    return "string", None
+
+
+def project_declarations() -> dict[str, Any]:
+    """Return the ``config`` of ``Pulumi.yaml``: type, default and description of every setting."""
+    config: dict[str, Any] = {}
+    for name, _, field in declarations():
+        kind, items = _type_of(field)
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        config[f"{PROJECT}:{name}"] = {
+            "type": kind,
+            **({"items": items} if items else {}),
+            "description": field.description,
+            "default": str(default) if isinstance(default, StrEnum) else default,
+        }
+    return config
+
+
+def project_file() -> str:
+    """Return the text of ``Pulumi.yaml``."""
+    head = {
+        "name": PROJECT,
+        "description": "A self-hosted AI platform as one typed dependency graph",
+        "runtime": {"name": "python", "options": {"toolchain": "pip", "virtualenv": ".venv"}},
+    }
+    return "# Written by python -m settings; change settings.py instead.\n" + yaml.safe_dump(
+        {**head, "config": project_declarations()}, sort_keys=False, width=140
+    )
+
+
+def reference() -> str:
+    """Return ``docs/settings.md``."""
+    lines = [
+        "# Settings",
+        "",
+        "Written by `python -m settings`. A stack's file `Pulumi.<stack>.yaml` sets them below `config:`, each as `aikit:<setting>`;",
+        "`pulumi config set aikit:<setting> <value>` writes there, too. What a file does not set has its default.",
+    ]
+    group = None
+    for name, path, field in declarations():
+        owner = path[0] if len(path) > 1 else "platform"
+        if owner != group:
+            lines += ["", f"## {owner}", "", "| setting | type | default | meaning |", "|---|---|---|---|"]
+            group = owner
+        lines.append(f"| `{name}` | {_kind(field)} | `{_shown(field.default)}` | {field.description} |")
+    for model in (OllamaModel, User):
+        lines += ["", f"## Entries of {'models' if model is OllamaModel else 'users'}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for name, field in model.model_fields.items():
+            default = "required" if field.is_required() else f"`{_shown(field.default)}`"
+            lines.append(f"| `{name}` | {_kind(field)} | {default} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(field: FieldInfo) -> str:
+    annotation: Any = field.annotation
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return ", ".join(annotation)
+    if get_args(annotation) and not str(annotation).startswith("tuple"):
+        return ", ".join(str(choice) for choice in get_args(annotation))
+    kind = _type_of(field)[0]
+    limits = {key: getattr(limit, key) for limit in field.metadata for key in ("ge", "le") if hasattr(limit, key)}
+    return f"{kind}, {limits['ge']} to {limits['le']}" if len(limits) == len(("ge", "le")) else kind
+
+
+def _shown(default: Any) -> str:
+    return json.dumps(list(cast("tuple[Any, ...]", default)) if isinstance(default, tuple) else default)
+
+
+def main() -> None:
+    """Write ``Pulumi.yaml`` and ``docs/settings.md``."""
+    (ROOT / "Pulumi.yaml").write_text(project_file(), encoding="utf-8")
+    (ROOT / "docs").mkdir(exist_ok=True)
+    (ROOT / "docs" / "settings.md").write_text(reference(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
