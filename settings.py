@@ -20,6 +20,10 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parent
 """The project's folder, which holds ``Pulumi.yaml``."""
 
+HOST_NAME_LENGTH = 253
+EMAIL_LENGTH = 254
+"""The longest there are, by RFC 1035 and RFC 5321."""
+
 PROJECT = "aikit"
 """The Pulumi project, which is also the namespace of every setting."""
 
@@ -50,7 +54,9 @@ class Accelerator(StrEnum):
 
 def _host_name(value: str) -> str:
     labels = value.split(".")
-    if len(value) > 253 or not all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels):
+    if len(value) > HOST_NAME_LENGTH or not all(
+        re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels
+    ):
         raise ValueError("must be a host name in lower case, such as localhost or ai.example.org")
     try:
         ipaddress.ip_address(value)
@@ -60,7 +66,7 @@ def _host_name(value: str) -> str:
 
 
 def _email(value: str) -> str:
-    if len(value) > 254 or not re.fullmatch(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
+    if len(value) > EMAIL_LENGTH or not re.fullmatch(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*", value):
         raise ValueError("must be an e-mail address, such as ada@example.org")
     return value
 
@@ -97,24 +103,39 @@ class Model(BaseModel):
 class Toolchain(Model):
     """Where the engine, the plugins and the images of a run come from."""
 
-    engine: Origin = Field("auto", description="Pulumi engine: official (the installed CLI), built (from its Go module), or auto.")
-    plugins: Origin = Field("auto", description="Provider plugins: official (downloaded), built (the Python servers), or auto.")
-    images: Origin = Field("auto", description="Images: official (pulled), built (from package registries), or auto (official if the image registry answers).")
+    engine: Origin = Field(
+        "auto", description="Pulumi engine: official (the installed CLI), built (from its Go module), or auto."
+    )
+    plugins: Origin = Field(
+        "auto", description="Provider plugins: official (downloaded), built (the Python servers), or auto."
+    )
+    images: Origin = Field(
+        "auto",
+        description="Images: official (pulled), built (from package registries), or auto (official if the image registry answers).",
+    )
 
 
 class Certificates(Model):
     """TLS certificates of the public host names."""
 
-    source: Literal["generated", "files"] = Field("generated", description="generated: an own authority and a certificate of it; files: your own.")
+    source: Literal["generated", "files"] = Field(
+        "generated", description="generated: an own authority and a certificate of it; files: your own."
+    )
     certificate_file: FilePath = Field("", description="PEM file with the certificate and its chain, for source files.")
     key_file: FilePath = Field("", description="PEM file with the private key, for source files.")
-    validity_days: int = Field(90, ge=2, le=398, description="Days that a generated certificate is valid (browsers refuse more than 398).")
-    renewal_days: int = Field(30, ge=1, le=390, description="Days before its end at which the next up renews a generated certificate.")
+    validity_days: int = Field(
+        90, ge=2, le=398, description="Days that a generated certificate is valid (browsers refuse more than 398)."
+    )
+    renewal_days: int = Field(
+        30, ge=1, le=390, description="Days before its end at which the next up renews a generated certificate."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.source == "files" and not (self.certificate_file and self.key_file):
-            raise ValueError("with certificates-source files, certificates-certificate-file and certificates-key-file must be given")
+            raise ValueError(
+                "with certificates-source files, certificates-certificate-file and certificates-key-file must be given"
+            )
         if self.renewal_days >= self.validity_days:
             raise ValueError("certificates-renewal-days must be less than certificates-validity-days")
         return self
@@ -123,10 +144,21 @@ class Certificates(Model):
 class Edge(Model):
     """HAProxy, the only way in."""
 
-    requests_per_10_seconds: int = Field(100, ge=10, le=1_000_000, description="Requests per 10 s and IP address; more are answered 429.")
-    server_timeout_seconds: int = Field(600, ge=10, le=86_400, description="Seconds without a byte after which a request is given up; generations can be slow.")
-    tunnel_timeout_seconds: int = Field(3600, ge=60, le=604_800, description="Seconds without a byte after which a websocket is closed.")
-    hsts_days: int = Field(365, ge=0, le=730, description="Days that browsers remember to use https only; 0 sends no such header.")
+    requests_per_10_seconds: int = Field(
+        100, ge=10, le=1_000_000, description="Requests per 10 s and IP address; more are answered 429."
+    )
+    server_timeout_seconds: int = Field(
+        600,
+        ge=10,
+        le=86_400,
+        description="Seconds without a byte after which a request is given up; generations can be slow.",
+    )
+    tunnel_timeout_seconds: int = Field(
+        3600, ge=60, le=604_800, description="Seconds without a byte after which a websocket is closed."
+    )
+    hsts_days: int = Field(
+        365, ge=0, le=730, description="Days that browsers remember to use https only; 0 sends no such header."
+    )
     memory_mb: int = Field(256, ge=64, le=65_536, description="Memory limit of HAProxy, in MiB.")
 
 
@@ -135,7 +167,9 @@ class Postgres(Model):
 
     max_connections: int = Field(200, ge=20, le=10_000, description="Connections that the server accepts.")
     shared_buffers_mb: int = Field(256, ge=16, le=1_048_576, description="Shared buffers, in MiB.")
-    idle_transaction_timeout_seconds: int = Field(60, ge=1, le=86_400, description="Seconds after which a transaction that does nothing is ended.")
+    idle_transaction_timeout_seconds: int = Field(
+        60, ge=1, le=86_400, description="Seconds after which a transaction that does nothing is ended."
+    )
     memory_mb: int = Field(1024, ge=256, le=1_048_576, description="Memory limit of PostgreSQL, in MiB.")
 
     @model_validator(mode="after")
@@ -148,26 +182,54 @@ class Postgres(Model):
 class Redis(Model):
     """Redis: sessions and websockets of the chat."""
 
-    max_memory_mb: int = Field(256, ge=16, le=1_048_576, description="Memory for data, in MiB; the container gets twice as much, for snapshots.")
-    eviction: Literal["allkeys-lru", "volatile-lru", "noeviction"] = Field("allkeys-lru", description="What is dropped when that memory is full.")
+    max_memory_mb: int = Field(
+        256,
+        ge=16,
+        le=1_048_576,
+        description="Memory for data, in MiB; the container gets twice as much, for snapshots.",
+    )
+    eviction: Literal["allkeys-lru", "volatile-lru", "noeviction"] = Field(
+        "allkeys-lru", description="What is dropped when that memory is full."
+    )
 
 
 class Ollama(Model):
     """The server of the models."""
 
-    memory_mb: int = Field(8192, ge=512, le=4_194_304, description="Memory limit, in MiB, for every kind of accelerator.")
+    memory_mb: int = Field(
+        8192, ge=512, le=4_194_304, description="Memory limit, in MiB, for every kind of accelerator."
+    )
     cpus: int = Field(6, ge=1, le=1024, description="CPU limit, in cores; more than the machine has is no limit.")
     shared_memory_mb: int = Field(2048, ge=64, le=1_048_576, description="Size of /dev/shm, in MiB.")
-    max_loaded_models: int = Field(2, ge=1, le=64, description="Models kept in memory at once: 1 for 8 GB of video memory, 2 for 16, 3 to 4 for 24.")
+    max_loaded_models: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Models kept in memory at once: 1 for 8 GB of video memory, 2 for 16, 3 to 4 for 24.",
+    )
     parallel_requests: int = Field(1, ge=1, le=64, description="Requests that one model answers at once.")
-    keep_alive: str = Field("10m", pattern=r"^-?[0-9]+(s|m|h)?$", description="How long an idle model stays in memory; a negative number is for ever, 0 unloads at once.")
-    context_length: int = Field(4096, ge=256, le=1_048_576, description="Tokens of context unless a request says otherwise.")
-    flash_attention: bool = Field(default=True, description="Whether attention uses the quick kernels where the accelerator has them.")
-    cache_type: Literal["f16", "q8_0", "q4_0"] = Field("q8_0", description="Number format of the key-value cache; q8_0 halves its memory.")
+    keep_alive: str = Field(
+        "10m",
+        pattern=r"^-?[0-9]+(s|m|h)?$",
+        description="How long an idle model stays in memory; a negative number is for ever, 0 unloads at once.",
+    )
+    context_length: int = Field(
+        4096, ge=256, le=1_048_576, description="Tokens of context unless a request says otherwise."
+    )
+    flash_attention: bool = Field(
+        default=True, description="Whether attention uses the quick kernels where the accelerator has them."
+    )
+    cache_type: Literal["f16", "q8_0", "q4_0"] = Field(
+        "q8_0", description="Number format of the key-value cache; q8_0 halves its memory."
+    )
     gpu_count: int = Field(-1, ge=-1, le=64, description="NVIDIA devices to use; -1 is all of them.")
     requests_in_flight: int = Field(2, ge=1, le=1024, description="Requests that the queue lets through at once.")
-    queue_length: int = Field(100, ge=1, le=100_000, description="Requests that may wait; further ones are answered 503.")
-    queue_timeout_seconds: int = Field(60, ge=1, le=3600, description="Seconds that a request waits before it is answered 503.")
+    queue_length: int = Field(
+        100, ge=1, le=100_000, description="Requests that may wait; further ones are answered 503."
+    )
+    queue_timeout_seconds: int = Field(
+        60, ge=1, le=3600, description="Seconds that a request waits before it is answered 503."
+    )
 
 
 class OllamaModel(Model):
@@ -181,15 +243,21 @@ class OllamaModel(Model):
 class Keycloak(Model):
     """Keycloak and the rules for signing in."""
 
-    realm: str = Field("aikit", pattern=r"^[a-z][a-z0-9-]{1,30}$", description="Realm of the platform's people and clients.")
-    administrator: Username = Field("admin", description="User name of the first administrator; the password is generated.")
+    realm: str = Field(
+        "aikit", pattern=r"^[a-z][a-z0-9-]{1,30}$", description="Realm of the platform's people and clients."
+    )
+    administrator: Username = Field(
+        "admin", description="User name of the first administrator; the password is generated."
+    )
     administrator_email: Email = Field("admin@example.org", description="E-mail address of the first administrator.")
     password_length: int = Field(12, ge=8, le=128, description="Shortest password that is accepted.")
     login_failures: int = Field(10, ge=2, le=100, description="Failed logins after which an account waits.")
     access_token_minutes: int = Field(5, ge=1, le=60, description="Minutes that an access token is valid.")
     session_idle_minutes: int = Field(60, ge=5, le=1440, description="Minutes without use after which a session ends.")
     session_max_hours: int = Field(10, ge=1, le=720, description="Hours after which a session ends in any case.")
-    multi_factor: Literal["optional", "admins", "everyone"] = Field("optional", description="Who must set up a one-time password at the next login.")
+    multi_factor: Literal["optional", "admins", "everyone"] = Field(
+        "optional", description="Who must set up a one-time password at the next login."
+    )
     memory_mb: int = Field(1024, ge=512, le=65_536, description="Memory limit of Keycloak, in MiB.")
 
 
@@ -204,7 +272,9 @@ class User(Model):
 class Chat(Model):
     """Open WebUI."""
 
-    title: str = Field("AI Kit", min_length=1, max_length=40, pattern=r"^[^\"'$`\\\n\x00]+$", description="Name shown on the pages.")
+    title: str = Field(
+        "AI Kit", min_length=1, max_length=40, pattern=r"^[^\"'$`\\\n\x00]+$", description="Name shown on the pages."
+    )
     language: Literal["en-US", "es-ES"] = Field("en-US", description="Language for people who have not chosen one.")
     memory_mb: int = Field(2048, ge=768, le=65_536, description="Memory limit of Open WebUI, in MiB.")
 
@@ -214,36 +284,55 @@ class Monitoring(Model):
 
     scrape_seconds: int = Field(15, ge=1, le=300, description="Seconds between two measurements.")
     retention_hours: int = Field(200, ge=1, le=87_600, description="Hours that measurements are kept.")
-    retention_mb: int = Field(4096, ge=128, le=10_485_760, description="Disk space for measurements, in MiB; the oldest go first.")
+    retention_mb: int = Field(
+        4096, ge=128, le=10_485_760, description="Disk space for measurements, in MiB; the oldest go first."
+    )
     memory_mb: int = Field(1024, ge=128, le=1_048_576, description="Memory limit of Prometheus, in MiB.")
     cpu_percent: Percent = Field(80, description="Alert: the processor is busier than this for 5 minutes.")
     memory_percent: Percent = Field(85, description="Alert: more memory than this is used for 5 minutes.")
     disk_free_percent: Percent = Field(15, description="Alert: less than this of a disk is free.")
     certificate_days: int = Field(14, ge=1, le=365, description="Alert: a certificate ends in fewer days.")
-    database_connections: int = Field(80, ge=1, le=10_000, description="Alert: more connections than this to one database.")
-    webhooks: tuple[WebAddress, ...] = Field((), strict=False, description="Addresses that receive every alert as JSON.")
+    database_connections: int = Field(
+        80, ge=1, le=10_000, description="Alert: more connections than this to one database."
+    )
+    webhooks: tuple[WebAddress, ...] = Field(
+        (), strict=False, description="Addresses that receive every alert as JSON."
+    )
     slack_webhook_file: FilePath = Field("", description="File with the address of a Slack webhook.")
     email_to: str = Field("", description="E-mail address that receives the alerts; empty for none.")
     email_from: str = Field("", description="Sender of those e-mails.")
-    email_server: str = Field("", pattern=r"^([A-Za-z0-9.-]+:[0-9]{1,5})?$", description="SMTP server for them, as host:port.")
+    email_server: str = Field(
+        "", pattern=r"^([A-Za-z0-9.-]+:[0-9]{1,5})?$", description="SMTP server for them, as host:port."
+    )
 
     @model_validator(mode="after")
     def _email_complete(self) -> Self:
         if self.email_to and not (self.email_from and self.email_server):
-            raise ValueError("with monitoring-email-to, monitoring-email-from and monitoring-email-server must be given")
+            raise ValueError(
+                "with monitoring-email-to, monitoring-email-from and monitoring-email-server must be given"
+            )
         return self
 
 
 class Settings(Model):
     """All settings of a stack."""
 
-    domain: HostName = Field("localhost", description="Domain below which each service has its host name. Browsers resolve names below localhost without DNS.")
+    domain: HostName = Field(
+        "localhost",
+        description="Domain below which each service has its host name. Browsers resolve names below localhost without DNS.",
+    )
     http_port: Port = Field(80, description="Port for http, which only redirects to https.")
     https_port: Port = Field(443, description="Port for https.")
-    admin_port: Port = Field(8190, description="Port on 127.0.0.1 at which the deployment reaches Keycloak's admin API.")
-    accelerator: Accelerator = Field(Accelerator.CPU, strict=False, description="What computes the models' answers: cpu, nvidia or amd.")
+    admin_port: Port = Field(
+        8190, description="Port on 127.0.0.1 at which the deployment reaches Keycloak's admin API."
+    )
+    accelerator: Accelerator = Field(
+        Accelerator.CPU, strict=False, description="What computes the models' answers: cpu, nvidia or amd."
+    )
     protect_data: bool = Field(default=False, description="Whether data volumes refuse to be deleted by the engine.")
-    models: tuple[OllamaModel, ...] = Field((), strict=False, description="Models to keep: name, and a file or a purpose where needed.")
+    models: tuple[OllamaModel, ...] = Field(
+        (), strict=False, description="Models to keep: name, and a file or a purpose where needed."
+    )
     users: tuple[User, ...] = Field((), strict=False, description="People with accounts: username, email, role.")
     toolchain: Toolchain = Field(default_factory=lambda: Toolchain.model_validate({}))
     certificates: Certificates = Field(default_factory=lambda: Certificates.model_validate({}))
@@ -338,7 +427,7 @@ def load(stack: str, root: Path = ROOT) -> Settings:
         raise SettingsError((f"stack {stack!r} is no name: lower-case letters, digits and hyphens, at most 30.",))
     path = root / f"Pulumi.{stack}.yaml"
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_SafeLoader)  # noqa: S506 -- it is a safe one
     except FileNotFoundError:
         known = ", ".join(sorted(file.name.split(".")[1] for file in root.glob("Pulumi.*.yaml")))
         raise SettingsError((f"stack {stack} has no file {path.name}; there are: {known}.",)) from None
@@ -422,7 +511,13 @@ def reference() -> str:
             group = owner
         lines.append(f"| `{name}` | {_kind(field)} | `{_shown(field.default)}` | {field.description} |")
     for model in (OllamaModel, User):
-        lines += ["", f"## Entries of {'models' if model is OllamaModel else 'users'}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += [
+            "",
+            f"## Entries of {'models' if model is OllamaModel else 'users'}",
+            "",
+            "| key | type | default | meaning |",
+            "|---|---|---|---|",
+        ]
         for name, field in model.model_fields.items():
             default = "required" if field.is_required() else f"`{_shown(field.default)}`"
             lines.append(f"| `{name}` | {_kind(field)} | {default} | {field.description} |")

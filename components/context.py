@@ -67,7 +67,9 @@ class Platform:
                     name=f"{self.prefix}-{network}",
                     driver="bridge",
                     internal=network in INTERNAL,
-                    labels=[docker.NetworkLabelArgs(label=item.label, value=item.value) for item in self.labels(network)],
+                    labels=[
+                        docker.NetworkLabelArgs(label=item.label, value=item.value) for item in self.labels(network)
+                    ],
                 ),
                 pulumi.ResourceOptions(provider=self.docker),
             )

@@ -3,7 +3,6 @@
 import pulumi
 
 from components.context import Platform
-from components.context import Platform
 from components.images import Machine
 from components.registry import SERVICES
 from settings import Settings
@@ -26,7 +25,12 @@ def deploy(settings: Settings, machine: Machine, stack: str) -> None:
             for route in (service.routes() or (None,))
         ],
     )
-    pulumi.export("administrator", {"username": settings.keycloak.administrator, "email": settings.keycloak.administrator_email})
+    pulumi.export(
+        "administrator", {"username": settings.keycloak.administrator, "email": settings.keycloak.administrator_email}
+    )
     pulumi.export("administratorPassword", platform.secret("administrator-password", 20))
-    pulumi.export("userPasswords", {user.username: platform.secret(f"user-{user.username}-password", 20) for user in settings.users})
+    pulumi.export(
+        "userPasswords",
+        {user.username: platform.secret(f"user-{user.username}-password", 20) for user in settings.users},
+    )
     pulumi.export("caCertificate", platform.certificates.authority)

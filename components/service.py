@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FILES = "/etc/aikit"
 """Folder in every container that holds its files: configuration, certificates, secrets."""
 
-MEBIBYTE = 1024 * 1024
+TEMPORARY = "/tmp"  # noqa: S108 -- a file system in memory, of the container alone
 
 NOT_UPDATABLE = ["healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "rm"]
 """Properties whose change the Docker provider reports as done without doing it; they replace the container instead."""
@@ -89,7 +89,9 @@ class Container:
     entrypoint: tuple[str, ...] | None = None
     """Program instead of the image's own."""
     environment: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
-    secret_environment: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
+    secret_environment: Mapping[str, pulumi.Input[str]] = dataclasses.field(
+        default_factory=dict[str, pulumi.Input[str]]
+    )
     """Variables that reach the process from a file, because ``docker inspect`` shows the plain ones."""
     files: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
     """Text of each file below ``FILES``."""
@@ -312,7 +314,9 @@ def _container(
     files = dict(container.files)
     entrypoints = container.entrypoint
     if container.secret_environment:
-        files["environment"] = pulumi.Output.secret(dict(container.secret_environment)).apply(_environment_file)
+        files["environment"] = pulumi.Output.secret(pulumi.Output.all(**container.secret_environment)).apply(
+            _environment_file
+        )
         entrypoints = ("sh", "-c", f'. {FILES}/environment && exec "$@"', "sh")
     mounts = [_data_volume(volume, platform=platform, options=options) for volume in container.volumes]
     labels = platform.labels(name)
@@ -355,9 +359,7 @@ def _container(
             log_opts={"max-file": "3", "max-size": "10m"},
             destroy_grace_seconds=container.stop_seconds,
             networks_advanced=[
-                docker.ContainerNetworksAdvancedArgs(
-                    name=platform.network(network), aliases=[name, *container.aliases]
-                )
+                docker.ContainerNetworksAdvancedArgs(name=platform.network(network), aliases=[name, *container.aliases])
                 for network in container.networks
             ],
             ports=[
@@ -372,9 +374,7 @@ def _container(
         ),
         pulumi.ResourceOptions.merge(
             options,
-            pulumi.ResourceOptions(
-                depends_on=waited, replace_on_changes=NOT_UPDATABLE, delete_before_replace=True
-            ),
+            pulumi.ResourceOptions(depends_on=waited, replace_on_changes=NOT_UPDATABLE, delete_before_replace=True),
         ),
     )
 
@@ -455,7 +455,7 @@ def _environment_file(values: Mapping[str, str]) -> str:
 
 def _fingerprint(files: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
     """Return a hash of the files; it may be shown, because every secret among them is long and random."""
-    digest = pulumi.Output.from_input(dict(files)).apply(
+    digest = pulumi.Output.all(**files).apply(
         lambda values: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     )
     return pulumi.Output.unsecret(digest)

@@ -83,19 +83,34 @@ def check_state(project: Project, stack: str, *, clear: bool = False) -> Check:
 
     ``clear`` removes what locks a killed engine left; only for the holder of the run lock.
     """
+    salt = ""
     try:
         found = state.read(project.state(stack))
         locks.check_engine_locks(project.engine_locks(stack), clear=clear)
         if found is None or found.salt is None:
             return Check("state", "ok", "none yet")
+        salt = found.salt
         secret = passphrase.passphrase(project.local / "passphrase", state_exists=True)
+        passphrase.cipher(secret, salt)
     except Failure as error:
         return Check("state", "error", str(error))
-    if not passphrase.fits(secret, found.salt):
-        source = next((name for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE") if name in os.environ), None)
+    except ValueError:
+        return Check(
+            "state", "error", f"The state of stack {stack} is encrypted in a way that is not known here: {salt[:20]}..."
+        )
+    except passphrase.WrongPassphraseError:
+        source = next(
+            (name for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE") if name in os.environ), None
+        )
         where = f"the one in {source}" if source else f"the one in {project.local / 'passphrase'}"
-        cure = f"correct or unset {source}" if source else "put the right one back there, or set PULUMI_CONFIG_PASSPHRASE"
-        return Check("state", "error", f"The passphrase is wrong for the state of stack {stack}: {where} does not open it; {cure}.")
+        cure = (
+            f"correct or unset {source}" if source else "put the right one back there, or set PULUMI_CONFIG_PASSPHRASE"
+        )
+        return Check(
+            "state",
+            "error",
+            f"The passphrase is wrong for the state of stack {stack}: {where} does not open it; {cure}.",
+        )
     return Check("state", "ok", f"{len(found.resources)} resources, readable with the passphrase")
 
 
@@ -119,10 +134,16 @@ def check_ports(subject: Subject, containers: list[Container]) -> Check:
             continue
         holder = _holder(subject, port, loopback=loopback)
         if holder:
-            problems.append(f"Port {port} ({setting}) is taken by {holder}: stop that, or set {setting} to a free port in Pulumi.{subject.stack}.yaml.")
+            problems.append(
+                f"Port {port} ({setting}) is taken by {holder}: stop that, or set {setting} to a free port in Pulumi.{subject.stack}.yaml."
+            )
     if problems:
         return Check("ports", "error", " ".join(problems))
-    return Check("ports", "ok", f"{', '.join(str(port) for port, _ in ports(subject.settings).values())} are free or the stack's own")
+    return Check(
+        "ports",
+        "ok",
+        f"{', '.join(str(port) for port, _ in ports(subject.settings).values())} are free or the stack's own",
+    )
 
 
 def _holder(subject: Subject, port: int, *, loopback: bool) -> str | None:
@@ -132,7 +153,11 @@ def _holder(subject: Subject, port: int, *, loopback: bool) -> str | None:
     if not _taken(port, loopback=loopback):
         return None
     try:
-        listeners = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr[1] == port]
+        listeners = [
+            each
+            for each in psutil.net_connections("tcp")
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr[1] == port
+        ]
     except psutil.AccessDenied:
         return "another process"
     for listener in listeners:
@@ -210,8 +235,14 @@ def check_names(settings: Settings) -> Check:
     if settings.domain == "localhost" or settings.domain.endswith(".localhost"):
         return Check("names", "ok", f"browsers resolve {name} by themselves")
     try:
-        found = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(name, settings.https_port, type=socket.SOCK_STREAM)})
+        found = sorted(
+            {str(entry[4][0]) for entry in socket.getaddrinfo(name, settings.https_port, type=socket.SOCK_STREAM)}
+        )
     except OSError as error:
         reason = getattr(error, "strerror", None) or error
-        return Check("names", "advice", f"{name} does not resolve ({reason}): add DNS records for *.{settings.domain} that lead to this machine.")
+        return Check(
+            "names",
+            "advice",
+            f"{name} does not resolve ({reason}): add DNS records for *.{settings.domain} that lead to this machine.",
+        )
     return Check("names", "ok", f"{name} leads to {', '.join(found)}")

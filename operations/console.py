@@ -46,7 +46,15 @@ def print_json(data: Any) -> None:
 
 def table(title: str, *columns: str) -> Table:
     """Return an empty table in the style of all tables."""
-    made = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
     for column in columns:
         made.add_column(column, overflow="fold")
     return made

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import docker
@@ -91,7 +91,7 @@ class StackInDocker:
 
     def __init__(self, client: docker.DockerClient, stack: str) -> None:
         self._client = client
-        self._filter = {"label": f"{STACK_LABEL}={stack}"}
+        self._filter: dict[str, Any] = {"label": f"{STACK_LABEL}={stack}"}
 
     def containers(self, *, memory: bool = False) -> list[Container]:
         """Return the containers, by service; with ``memory``, how much each uses, which takes Docker a second or two."""
@@ -108,14 +108,19 @@ class StackInDocker:
                     health=_health(state),
                     restarts=int(raw.attrs.get("RestartCount", 0)),
                     memory_mb=None,
-                    ports=tuple(int(binding["HostPort"]) for each in bindings.values() for binding in each or () if binding.get("HostPort")),
+                    ports=tuple(
+                        int(binding["HostPort"])
+                        for each in bindings.values()
+                        for binding in each or ()
+                        if binding.get("HostPort")
+                    ),
                     raw=raw,
                 )
             )
         if memory:
             with ThreadPoolExecutor(max_workers=16) as executor:
                 used = list(executor.map(_memory_mb, found))
-            found = [Container(**{**vars(container), "memory_mb": amount}) for container, amount in zip(found, used, strict=True)]
+            found = [replace(container, memory_mb=amount) for container, amount in zip(found, used, strict=True)]
         return sorted(found, key=lambda container: (container.service, container.name))
 
     def networks(self) -> list[Any]:

@@ -31,6 +31,9 @@ from policies.values import labels, mapping, number, seconds
 COMMENT_LIMIT = 65_536
 """Characters that GitHub accepts in one comment."""
 
+SUMMARY_LINES = 50
+"""Most lines of each kind in a comment's summary."""
+
 CONTEXT_LINES = 3
 """Unchanged lines around each change of a file."""
 
@@ -207,7 +210,11 @@ class Difference:
     @property
     def restarts(self) -> tuple[Restart, ...]:
         """What restarts, in the order of names."""
-        return tuple(sorted((change.restart for change in self.changes if change.restart), key=lambda item: (item.job, item.service)))
+        return tuple(
+            sorted(
+                (change.restart for change in self.changes if change.restart), key=lambda item: (item.job, item.service)
+            )
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the difference as plain data for tools."""
@@ -299,7 +306,10 @@ def _top(path: str) -> str:
 
 def replaces(resource: PlannedResource, name: str) -> bool:
     """Whether the change of a property replaces a resource."""
-    chosen = {str(item).split(".", maxsplit=1)[0] for item in cast("Sequence[str]", resource.options.get("replaceOnChanges") or ())}
+    chosen = {
+        str(item).split(".", maxsplit=1)[0]
+        for item in cast("Sequence[str]", resource.options.get("replaceOnChanges") or ())
+    }
     if name in chosen or "*" in chosen:
         return True
     if resource.type == _CONTAINER:
@@ -333,12 +343,16 @@ def compare(old: Plan, new: Plan) -> tuple[ResourceChange, ...]:
     """Return what happens to each resource when ``new`` is deployed over ``old``, worst first."""
     before = {resource.urn: resource for resource in old.custom()}
     after = {resource.urn: resource for resource in new.custom()}
-    pairs: dict[str, tuple[PlannedResource, PlannedResource]] = {urn: (before[urn], after[urn]) for urn in before.keys() & after.keys()}
+    pairs: dict[str, tuple[PlannedResource, PlannedResource]] = {
+        urn: (before[urn], after[urn]) for urn in before.keys() & after.keys()
+    }
     moved: set[str] = set()
     for urn in sorted(after.keys() - before.keys()):
         known = _aliases(after[urn])
         for previous in sorted(before.keys() - after.keys()):
-            if before[previous].type == after[urn].type and ({previous, before[previous].name, f"{before[previous].type}:{before[previous].name}"} & known):
+            if before[previous].type == after[urn].type and (
+                {previous, before[previous].name, f"{before[previous].type}:{before[previous].name}"} & known
+            ):
                 pairs[urn] = (before[previous], after[urn])
                 moved |= {urn, previous}
                 break
@@ -363,10 +377,14 @@ def compare(old: Plan, new: Plan) -> tuple[ResourceChange, ...]:
         else:
             changes.append(_change(Action.DELETED, before[urn], old, previous=before[urn]))
     order = list(Action)
-    return tuple(sorted(changes, key=lambda change: (order.index(change.action), change.component, change.name, change.urn)))
+    return tuple(
+        sorted(changes, key=lambda change: (order.index(change.action), change.component, change.name, change.urn))
+    )
 
 
-def _spread(pairs: Mapping[str, tuple[PlannedResource, PlannedResource]], changed: dict[str, list[PropertyChange]]) -> set[str]:
+def _spread(
+    pairs: Mapping[str, tuple[PlannedResource, PlannedResource]], changed: dict[str, list[PropertyChange]]
+) -> set[str]:
     """Follow replacements to what refers to them, add those changes to ``changed``, and return all that is replaced."""
     replaced = {urn for urn, found in changed.items() if any(item.replaces for item in found)}
     # A reference names its resource, so every resource of that name is meant.
@@ -381,18 +399,22 @@ def _spread(pairs: Mapping[str, tuple[PlannedResource, PlannedResource]], change
         source = waiting.pop()
         name = pairs[source][1].name
         reached = [(urn, path) for urn, path in references[name] if urn != source]
-        reached += [(urn, f"labels[{_FILES_LABEL}]") for urn in _readers(source, pairs)]
+        if any(_top(item.path) == "uploads" for item in changed[source]):
+            reached += [(urn, f"labels[{_FILES_LABEL}]") for urn in _readers(source, pairs)]
         for urn, path in sorted(set(reached)):
             if any(item.path == path for item in changed[urn]):
                 continue
             value = flat[urn].get(path)
             item = _judged(PropertyChange(path=path, old=value, new=value, because=name), pairs[urn][1])
-            ignored = {_top(str(entry)) for entry in cast("Sequence[str]", pairs[urn][1].options.get("ignoreChanges") or ())}
+            ignored = {
+                _top(str(entry)) for entry in cast("Sequence[str]", pairs[urn][1].options.get("ignoreChanges") or ())
+            }
             if _top(path) in ignored:
                 continue
             changed[urn].append(item)
-            if item.replaces and urn not in replaced:
+            if item.replaces:
                 replaced.add(urn)
+                # Once more, even if it was replaced already: now its files may change, too.
                 waiting.append(urn)
     return replaced
 
@@ -405,7 +427,9 @@ def _readers(source: str, pairs: Mapping[str, tuple[PlannedResource, PlannedReso
     return [
         urn
         for urn, (_, resource) in pairs.items()
-        if source in resource.dependencies and resource.type == _CONTAINER and _FILES_LABEL in labels(resource.properties)
+        if source in resource.dependencies
+        and resource.type == _CONTAINER
+        and _FILES_LABEL in labels(resource.properties)
     ]
 
 
@@ -514,9 +538,15 @@ def resolve(root: Path, revision: str) -> str:
         PlanError: there is no such revision.
     """
     try:
-        return _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
+        return (
+            _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+            .decode()
+            .strip()
+        )
     except PlanError as error:
-        raise PlanError(f"{revision} is no revision of this repository; in a shallow clone, fetch it first (fetch-depth: 0).") from error
+        raise PlanError(
+            f"{revision} is no revision of this repository; in a shallow clone, fetch it first (fetch-depth: 0)."
+        ) from error
 
 
 def plan_of(root: Path, commit: str, stack: str) -> Plan:
@@ -572,7 +602,9 @@ def lines_of(change: ResourceChange) -> list[str]:
         if item.path == f"labels[{_FILES_LABEL}]":
             lines.append("! its files change (replaces it)")
             continue
-        marks = " (replaces it)" if item.replaces else " (THE PROVIDER SAYS DONE AND DOES NOT DO IT)" if item.silent else ""
+        marks = (
+            " (replaces it)" if item.replaces else " (THE PROVIDER SAYS DONE AND DOES NOT DO IT)" if item.silent else ""
+        )
         if item.because:
             lines.append(f"! {item.path}: {_shown(item.new)}: another value, because {item.because} is replaced{marks}")
         elif difference := text_diff(item):
@@ -599,7 +631,9 @@ def _downtime(item: Restart) -> str:
 def _policy_lines(result: Difference) -> list[str]:
     new = {(item.policy, item.urn) for item in result.introduced}
     lines: list[str] = []
-    for item in sorted(result.review.violations, key=lambda item: (item.level is not Level.MANDATORY, item.policy, item.urn)):
+    for item in sorted(
+        result.review.violations, key=lambda item: (item.level is not Level.MANDATORY, item.policy, item.urn)
+    ):
         mark = ", new" if (item.policy, item.urn) in new else ""
         lines.append(f"{item.level.value}{mark}: {item.policy}: {item.urn.rpartition('::')[2]}: {item.message}")
     return lines
@@ -608,10 +642,6 @@ def _policy_lines(result: Difference) -> list[str]:
 def _code(text: str) -> str:
     """Return text as a Markdown code span that it can't break out of."""
     return "`" + text.replace("`", "'").replace("\n", " ") + "`"
-
-
-def _html(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
 
 
 def _fenced(lines: Sequence[str], room: int) -> str:
@@ -645,14 +675,17 @@ def markdown(result: Difference, limit: int = COMMENT_LIMIT) -> str:
     ]
     if result.losses:
         head += ["> [!CAUTION]"]
-        head += [f"> **{_code(change.name)} is {change.action}.** {change.loss}" for change in result.losses[:50]]
+        head += [
+            f"> - **{_code(change.name)} is {change.action}.** {change.loss}"
+            for change in result.losses[:SUMMARY_LINES]
+        ]
         head += [""]
     if result.restarts:
-        head += ["**Restarts:**", *(f"- {_html(_downtime(item))}" for item in result.restarts[:50]), ""]
+        head += ["**Restarts:**", *(f"- {_code(_downtime(item))}" for item in result.restarts[:SUMMARY_LINES]), ""]
     found = _policy_lines(result)
     if found:
-        head += ["**Policies:**", *(f"- {_html(line)}" for line in found[:50])]
-        head += [f"- and {len(found) - 50} more"] if len(found) > 50 else []
+        head += ["**Policies:**", *(f"- {_code(line)}" for line in found[:SUMMARY_LINES])]
+        head += [f"- and {len(found) - SUMMARY_LINES} more"] if len(found) > SUMMARY_LINES else []
         head += [""]
     if result.resolved:
         head += [f"{result.resolved} violations are resolved.", ""]
@@ -665,7 +698,8 @@ def markdown(result: Difference, limit: int = COMMENT_LIMIT) -> str:
         group = [change for change in result.changes if change.action is action]
         if not group:
             continue
-        opening = f"\n<details{' open' if action in {Action.DELETED, Action.REPLACED} else ''}><summary>{action.capitalize()} ({len(group)})</summary>\n\n"
+        shown = " open" if action in {Action.DELETED, Action.REPLACED} else ""
+        opening = f"\n<details{shown}><summary>{action.capitalize()} ({len(group)})</summary>\n\n"
         closing = "\n</details>\n"
         if len(text) + len(opening) + len(closing) + 400 > limit - tail_room:
             left_out += len(group)
@@ -673,15 +707,17 @@ def markdown(result: Difference, limit: int = COMMENT_LIMIT) -> str:
         body = ""
         for position, change in enumerate(group):
             room = limit - tail_room - len(text) - len(opening) - len(body) - len(closing)
-            title = f"**{_code(change.name)}** {_html(change.kind)}" + (f" of {_code(change.component)}" if change.component else "") + "\n"
+            owner = f" of {_code(change.component)}" if change.component else ""
+            title = f"**{_code(change.name)}** {_code(change.kind)}{owner}\n"
             lines = lines_of(change)
             if len(title) + (200 if lines else 0) > room:
                 left_out += len(group) - position
                 break
             body += title + (_fenced(lines, room - len(title) - 2) if lines else "") + "\n"
-        text += opening + body + closing
+        text += opening + body.rstrip("\n") + "\n" + closing
     if left_out:
-        text += f"\n{left_out} more changes are not shown; `./aikit plan {result.stack} --against {_code(result.base)[1:-1]}` shows all.\n"
+        everything = f"./aikit plan --stack {result.stack} --against {result.base}"
+        text += f"\n{left_out} more changes are not shown; {_code(everything)} shows all.\n"
     return text
 
 
@@ -689,7 +725,13 @@ def _terminal(result: Difference) -> Iterable[str]:
     """Yield the difference as lines with markup for the terminal."""
     from rich.markup import escape
 
-    colours = {Action.DELETED: "red", Action.REPLACED: "magenta", Action.CHANGED: "yellow", Action.CREATED: "green", Action.MOVED: "cyan"}
+    colours = {
+        Action.DELETED: "red",
+        Action.REPLACED: "magenta",
+        Action.CHANGED: "yellow",
+        Action.CREATED: "green",
+        Action.MOVED: "cyan",
+    }
     yield f"[bold]{escape(result.stack)}[/] against {escape(result.base)} ({result.commit[:12]}): {_headline(result)}"
     for change in result.changes:
         yield f"[{colours[change.action]}]{change.action}[/] [bold]{escape(change.name)}[/] {escape(change.kind)}"
@@ -705,7 +747,9 @@ def _terminal(result: Difference) -> Iterable[str]:
     yield "policies: " + ("[bold red]not allowed[/]" if result.review.blocking else "[green]allowed[/]")
 
 
-def command(stack: str, revision: str, *, as_json: bool = False, markdown: bool = False, root: Path = plans.ROOT) -> int:
+def command(
+    stack: str, revision: str, *, as_json: bool = False, markdown: bool = False, root: Path = plans.ROOT
+) -> int:
     """Run ``./aikit plan --against REVISION``: print what the working tree changes.
 
     Returns:

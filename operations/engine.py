@@ -15,7 +15,7 @@ from semver import VersionInfo
 from operations.locks import RunLock
 from operations.origins import version
 
-PLUGIN = "#!/bin/sh\nexec python3 -u -m pulumi.dynamic \"$@\"\n"
+PLUGIN = '#!/bin/sh\nexec python3 -u -m pulumi.dynamic "$@"\n'
 """The plugin for resources that are written in Python, which an official engine brings along and a built one lacks."""
 
 

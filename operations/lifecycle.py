@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -46,10 +46,10 @@ def up(options: Options) -> Exit:
                 warn(warning)
             outcome = f"{_count(len(progress.changed))} changed" if progress.changed else "nothing to change"
             say(f"stack {options.stack}: {outcome} ({time.monotonic() - started:.1f} s)")
-            outputs = session.state().outputs
+            outputs = session.state().outputs()
         from operations.views import show_services
 
-        show_services(options, outputs, prepared.in_docker.containers(), results=options.as_json)
+        show_services(options, outputs, prepared.in_docker.containers())
     return Exit.OK
 
 
@@ -68,7 +68,11 @@ def refresh(options: Options) -> Exit:
         recover(session, prepared.in_docker)
         progress = Progress(f"reading what stack {options.stack} really is")
         session.run(progress, session.stack.refresh)
-        say(f"stack {options.stack}: {_count(len(progress.changed))} differed from the state" if progress.changed else f"stack {options.stack}: the state is true")
+        say(
+            f"stack {options.stack}: {_count(len(progress.changed))} differed from the state"
+            if progress.changed
+            else f"stack {options.stack}: the state is true"
+        )
     return Exit.OK
 
 
@@ -81,7 +85,12 @@ def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
     """
     with _prepared(options, "destroy", checked=False) as prepared:
         found = state.read(options.project.state(options.stack))
-        if found is None and not prepared.in_docker.containers() and not prepared.in_docker.networks() and not (data and prepared.in_docker.volumes()):
+        if (
+            found is None
+            and not prepared.in_docker.containers()
+            and not prepared.in_docker.networks()
+            and not (data and prepared.in_docker.volumes())
+        ):
             say(f"stack {options.stack}: nothing to remove")
             return Exit.OK
         _refuse_protected(found, options, data=data)
@@ -89,7 +98,11 @@ def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
             return Exit.FAILED
         with prepared.session() as session:
             before = session.state()
-            images = [str(resource["outputs"].get("imageName", "")) for resource in before.of_type(state.IMAGE) if resource.get("outputs")]
+            images = [
+                str(resource["outputs"].get("imageName", ""))
+                for resource in before.of_type(state.IMAGE)
+                if resource.get("outputs")
+            ]
             containers = prepared.in_docker.containers()
             prepared.in_docker.remove_containers(stop_order(before, containers), _indented)
             prepared.in_docker.remove_networks(_indented)
@@ -102,7 +115,11 @@ def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
             elif targets := before.in_docker():
                 _look_again(session, targets)
         _check_gone(prepared.in_docker, data=data)
-    say(f"stack {options.stack}: removed with all its data" if data else f"stack {options.stack}: removed; its data and secrets are kept for the next up")
+    say(
+        f"stack {options.stack}: removed with all its data"
+        if data
+        else f"stack {options.stack}: removed; its data and secrets are kept for the next up"
+    )
     return Exit.OK
 
 
@@ -146,7 +163,13 @@ def stop_order(known: state.State, containers: Iterable[Container]) -> list[list
         if resource is None:
             return 0
         provider = str(resource.get("provider", "")).rpartition("::")[0]
-        return 1 + max((height(str(needed)) for needed in [*(resource.get("dependencies") or ()), *([provider] if provider else [])]), default=0)
+        return 1 + max(
+            (
+                height(str(needed))
+                for needed in [*(resource.get("dependencies") or ()), *([provider] if provider else [])]
+            ),
+            default=0,
+        )
 
     heights = {str(resource.get("id")): height(str(resource["urn"])) for resource in known.of_type(state.CONTAINER)}
     groups: dict[int, list[Container]] = {}
@@ -164,7 +187,7 @@ class _Prepared:
 
 
 @contextmanager
-def _prepared(options: Options, command: str, *, checked: bool = True, change: bool = True) -> Iterator[_Prepared]:
+def _prepared(options: Options, command: str, *, checked: bool = True, change: bool = True) -> Generator[_Prepared]:
     """Check everything that can be known beforehand, and hold the run lock meanwhile.
 
     Args:
@@ -178,7 +201,11 @@ def _prepared(options: Options, command: str, *, checked: bool = True, change: b
         client = _docker(options)
         try:
             subject = checks.Subject(options.project, options.stack, settings, client)
-            outcomes = checks.examine(subject, clear=True) if checked and change else [checks.check_state(options.project, options.stack, clear=True)]
+            outcomes = (
+                checks.examine(subject, clear=True)
+                if checked and change
+                else [checks.check_state(options.project, options.stack, clear=True)]
+            )
             for check in outcomes:
                 if check.level == "advice":
                     warn(check.message)
@@ -213,12 +240,13 @@ def ensure_docker(*, agreed: bool) -> None:
     Raises:
         Failure: it can't be, or the person does not agree.
     """
+    from toolchain.docker_engine import ensure_docker as ensure
+
     from operations.console import reporter
-    from toolchain import docker_engine
     from toolchain.errors import ToolchainError
 
     try:
-        docker_engine.ensure_docker(reporter("docker"), lambda question: confirm(question, agreed=agreed))
+        ensure(reporter("docker"), lambda question: confirm(question, agreed=agreed))
     except ToolchainError as error:
         raise Failure(str(error)) from error
 
@@ -255,7 +283,12 @@ def _approve(session: Session, *, refresh: bool) -> bool:
 
 
 def _changes(progress: Progress) -> Iterator[str]:
-    marks = {"create": "[green]+ create[/]", "delete": "[red]- delete[/]", "update": "[yellow]~ update[/]", "replace": "[magenta]± replace[/]"}
+    marks = {
+        "create": "[green]+ create[/]",
+        "delete": "[red]- delete[/]",
+        "update": "[yellow]~ update[/]",
+        "replace": "[magenta]± replace[/]",
+    }
     for urn, step in sorted(progress.changed.items(), key=lambda item: (item[1], item[0])):
         mark = marks.get("replace" if "replace" in step else step, step)
         yield f"  {mark} {progress.name(urn)}"
@@ -263,11 +296,15 @@ def _changes(progress: Progress) -> Iterator[str]:
 
 def _show_changes(progress: Progress, options: Options) -> None:
     if options.as_json:
-        print_json({"changes": {urn: step for urn, step in sorted(progress.changed.items())}})
+        print_json({"changes": progress.changed})
         return
     for line in _changes(progress):
         notes.print(line)
-    say(f"stack {options.stack}: {_count(len(progress.changed))} would change" if progress.changed else f"stack {options.stack}: nothing to change")
+    say(
+        f"stack {options.stack}: {_count(len(progress.changed))} would change"
+        if progress.changed
+        else f"stack {options.stack}: nothing to change"
+    )
 
 
 def _count(number: int) -> str:
@@ -289,7 +326,9 @@ def _agree_to_destroy(options: Options, *, data: bool) -> bool:
     if not interactive():
         raise Failure("Nobody can be asked here: run it with --yes to agree beforehand.", code=Exit.USAGE)
     if not data:
-        return click.confirm(f"Remove the containers, networks and built images of stack {options.stack}? Its data is kept.", err=True)
+        return click.confirm(
+            f"Remove the containers, networks and built images of stack {options.stack}? Its data is kept.", err=True
+        )
     warn(f"All data of stack {options.stack} will be lost: databases, accounts, conversations, models.")
     if click.prompt("Type the stack's name to go on", err=True, default="", show_default=False) != options.stack:
         say("not the stack's name: nothing was removed")
@@ -310,4 +349,3 @@ def _check_gone(in_docker: StackInDocker, *, data: bool) -> None:
 
 def _indented(line: str) -> None:
     say(f"  {line}")
-

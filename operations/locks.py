@@ -41,13 +41,16 @@ class RunLock:
                 os.close(self.descriptor)
                 raise Failure(
                     f"Stack {self._path.stem} is being changed by another ./aikit {holder.get('command')} "
-                    f"(process {holder['process']['pid']}, since {holder.get('since')}): wait until it has ended, or stop it with Ctrl-C there."
+                    f"(process {holder['process']['pid']}, since {holder.get('since')}): "
+                    "wait until it has ended, or stop it with Ctrl-C there."
                 )
             self._end_engine(holder, overdue=time.monotonic() > deadline)
         self.note(None)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         os.close(self.descriptor)
 
     def note(self, engine: int | None) -> None:
@@ -77,11 +80,11 @@ class RunLock:
         return found if isinstance(found, dict) else {}
 
     def _end_engine(self, holder: dict[str, Any], *, overdue: bool) -> None:
-        engine = holder.get("engine")
-        if _alive(engine):
+        engine: dict[str, float] | None = holder.get("engine")
+        if engine and _alive(engine):
             # It lost the program that it ran and its providers, so it can only end: asked to, it writes the state first.
             say("waiting for the engine of an interrupted run to end")
-            process = psutil.Process(engine["pid"])
+            process = psutil.Process(int(engine["pid"]))
             process.kill() if overdue else process.terminate()
             try:
                 process.wait(PATIENCE_SECONDS)
@@ -89,7 +92,9 @@ class RunLock:
                 process.kill()
         elif overdue:
             os.close(self.descriptor)
-            raise Failure(f"{self._path} is locked by a process that can't be told: end it, found with `fuser {self._path}`.")
+            raise Failure(
+                f"{self._path} is locked by a process that can't be told: end it, found with `fuser {self._path}`."
+            )
         time.sleep(0.1)
 
 
@@ -130,7 +135,9 @@ def check_engine_locks(folder: Path | None, *, clear: bool) -> None:
         except (ValueError, KeyError, TypeError):
             pid, host = 0, os.uname().nodename  # Torn: whoever wrote it was killed while writing.
         if host != os.uname().nodename:
-            raise Failure(f"The state is locked by process {pid} on {host}: wait until it has ended, or remove {path} if that machine is gone.")
+            raise Failure(
+                f"The state is locked by process {pid} on {host}: wait until it has ended, or remove {path} if that machine is gone."
+            )
         if _is_engine(pid):
             raise Failure(f"The state is locked by a pulumi that runs as process {pid}: wait until it has ended.")
         if clear:

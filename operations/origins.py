@@ -150,7 +150,11 @@ def _engine(forced: str, before: Origin | None, probes: Callable[[str], str | No
     found = installed_engine()
     if found and found[1] >= OLDEST_ENGINE:
         return Choice("official", f"{'.'.join(map(str, found[1]))} is installed")
-    why = "none is installed" if found is None else f"the installed one, {'.'.join(map(str, found[1]))}, is older than {'.'.join(map(str, OLDEST_ENGINE))}"
+    why = (
+        "none is installed"
+        if found is None
+        else f"the installed one, {'.'.join(map(str, found[1]))}, is older than {'.'.join(map(str, OLDEST_ENGINE))}"
+    )
     problem = probes(RELEASES)
     if problem is None:
         return Choice("official", f"{why}; its download answers")
@@ -192,8 +196,8 @@ def missing_plugins() -> list[str]:
     return [f"{name} {number}" for name, number in wanted if not (home / f"resource-{name}-v{number}").is_dir()]
 
 
-def _images(forced: str, before: Origin | None, probes: Callable[[str], str | None]) -> Choice:
-    if forced == "official" or forced == "built":
+def _images(forced: Literal["auto"] | Origin, before: Origin | None, probes: Callable[[str], str | None]) -> Choice:
+    if forced != "auto":
         return _forced("images", forced)
     if before:
         return Choice(before, "as in the runs before")
@@ -212,4 +216,8 @@ def _recall(memory: Path) -> dict[str, Origin]:
         found = json.loads(memory.read_text())
     except (OSError, ValueError):
         return {}
-    return {what: origin for what, origin in found.items() if origin in ("official", "built")} if isinstance(found, dict) else {}
+    return (
+        {what: origin for what, origin in found.items() if origin in ("official", "built")}
+        if isinstance(found, dict)
+        else {}
+    )

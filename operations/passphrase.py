@@ -58,24 +58,47 @@ def _make(file: Path) -> str:
     return made
 
 
-def fits(passphrase: str, salt: str) -> bool:
-    """Whether ``passphrase`` opens a state with this ``salt``; takes half a second of computing.
+class Cipher:
+    """Opens what a stack's secrets are encrypted with."""
 
-    The engine's form is ``v1:<salt>:v1:<nonce>:<encrypted "pulumi">``; another one is left for the engine to judge.
+    def __init__(self, key: bytes) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        self._cipher = AESGCM(key)
+
+    def open(self, encrypted: str) -> str:
+        """Decrypt a value of the form ``v1:<nonce>:<encrypted>``.
+
+        Raises:
+            WrongPassphraseError: it was encrypted with another key.
+        """
+        from cryptography.exceptions import InvalidTag
+
+        _, nonce, content = encrypted.split(":")
+        try:
+            return self._cipher.decrypt(base64.b64decode(nonce), base64.b64decode(content), None).decode()
+        except InvalidTag as error:
+            raise WrongPassphraseError from error
+
+
+class WrongPassphraseError(Exception):
+    """The passphrase does not belong to the state."""
+
+
+def cipher(passphrase: str, salt: str) -> Cipher:
+    """Return the cipher of a state; takes half a second of computing.
+
+    Args:
+        passphrase: of the stack.
+        salt: as the state has it, ``v1:<salt>:<encrypted "pulumi">``.
+
+    Raises:
+        WrongPassphraseError: the passphrase does not belong to the state.
     """
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.kdf.pbkdf2 import PBKDF2HMAC
 
-    try:
-        version, salt_text, cipher_version, nonce, encrypted = salt.split(":")
-        if (version, cipher_version) != ("v1", "v1"):
-            return True
-        key = PBKDF2HMAC(SHA256(), 32, base64.b64decode(salt_text), ROUNDS).derive(passphrase.encode())
-        AESGCM(key).decrypt(base64.b64decode(nonce), base64.b64decode(encrypted), None)
-    except ValueError:
-        return True
-    except InvalidTag:
-        return False
-    return True
+    _, salt_text, sample = salt.split(":", 2)
+    made = Cipher(PBKDF2HMAC(SHA256(), 32, base64.b64decode(salt_text), ROUNDS).derive(passphrase.encode()))
+    made.open(sample)
+    return made

@@ -44,7 +44,7 @@ TIMEOUT_SECONDS = 120
 
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 """Key by which the engine's protocol marks values that are not plain data."""
-_SECRET = "1b47061264138c4ac30d75fd1eb44270"
+_SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  # it marks secrets and is none
 _ASSET = "c44067f5952c0a294b673a41bacd8c17"
 _ARCHIVE = "0def7320c3a5731c473e5ecbe6d01bc7"
 _RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
@@ -55,7 +55,7 @@ _STACK_TYPE = "pulumi:pulumi:Stack"
 _INTERNAL = frozenset({"__provider", "__defaults", "__internal"})
 """Properties that the SDK adds for itself: pickled code and defaults, different on each machine."""
 
-Value: TypeAlias = "str | int | float | bool | None | list[Value] | dict[str, Value]"
+Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value] | None"
 """What a property can be: JSON, with references and masks as text."""
 
 
@@ -139,7 +139,18 @@ class Plan:
             project=data["project"],
             stack=data["stack"],
             resources=tuple(
-                PlannedResource(**{**resource, "dependencies": tuple(resource["dependencies"])}) for resource in data["resources"]
+                PlannedResource(
+                    urn=item["urn"],
+                    type=item["type"],
+                    name=item["name"],
+                    parent=item["parent"],
+                    provider=item["provider"],
+                    custom=item["custom"],
+                    properties=item["properties"],
+                    dependencies=tuple(item["dependencies"]),
+                    options=item["options"],
+                )
+                for item in data["resources"]
             ),
             outputs=data["outputs"],
         )
@@ -176,10 +187,32 @@ def isolated(stack: str, root: Path) -> Plan:
     with tempfile.TemporaryDirectory(prefix="aikit-plan-") as folder:
         output = Path(folder) / "plan.json"
         # Only what a program needs to start: no engine, no secret of this shell reaches another revision's code.
-        environment = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "LC_ALL", "PYTHONPYCACHEPREFIX"}}
-        arguments = [sys.executable, "-P", str(Path(__file__).resolve()), "--stack", stack, "--root", str(root), "--output", str(output)]
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in {"PATH", "HOME", "LANG", "LC_ALL", "PYTHONPYCACHEPREFIX"}
+        }
+        arguments = [
+            sys.executable,
+            "-P",
+            str(Path(__file__).resolve()),
+            "--stack",
+            stack,
+            "--root",
+            str(root),
+            "--output",
+            str(output),
+        ]
         try:
-            done = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+            done = subprocess.run(
+                arguments,
+                cwd=root,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT_SECONDS,
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise PlanError(f"The program in {root} did not end within {TIMEOUT_SECONDS} s.") from error
         if done.returncode or not output.is_file():
@@ -188,7 +221,14 @@ def isolated(stack: str, root: Path) -> Plan:
         return Plan.from_json(json.loads(output.read_text()))
 
 
-def record(program: Callable[[], None], *, stack: str, project: str = "aikit", root: Path = ROOT, config: Mapping[str, str] | None = None) -> Plan:
+def record(
+    program: Callable[[], None],
+    *,
+    stack: str,
+    project: str = "aikit",
+    root: Path = ROOT,
+    config: Mapping[str, str] | None = None,
+) -> Plan:
     """Run ``program`` against the recording monitor and return what it declares.
 
     Args:
@@ -240,7 +280,12 @@ def _record(program: Callable[[], None], stack: str, project: str, root: Path, c
     finally:
         loop.close()
         asyncio.set_event_loop(None)
-    return Plan(project=project, stack=stack, resources=tuple(sorted(monitor.planned, key=lambda resource: resource.urn)), outputs=outputs)
+    return Plan(
+        project=project,
+        stack=stack,
+        resources=tuple(sorted(monitor.planned, key=lambda resource: resource.urn)),
+        outputs=outputs,
+    )
 
 
 def _monitor(*, stack: str, project: str, reader: _Reader) -> Any:
@@ -253,10 +298,10 @@ def _monitor(*, stack: str, project: str, reader: _Reader) -> Any:
         """Answers of functions and reads; resources are answered by the monitor itself."""
 
         def call(self, args: mocks.MockCallArgs) -> Any:
-            return {**args.args, "id": f"${{{args.token.rpartition(':')[2]}.id}}"}
+            return {**cast("Any", args).args, "id": f"${{{args.token.rpartition(':')[2]}.id}}"}
 
         def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
-            return args.resource_id or f"${{{args.name}.id}}", args.inputs
+            return args.resource_id or f"${{{args.name}.id}}", cast("Any", args).inputs
 
     class Recorder(mocks.MockMonitor):
         """Records each registration and answers with its inputs and references to everything else."""
@@ -294,7 +339,7 @@ def _monitor(*, stack: str, project: str, reader: _Reader) -> Any:
             for name, value in _computed(request.type, request.name).items():
                 if name not in answer.fields:
                     if name in secret:
-                        answer.update({name: {_SIGNATURE: _SECRET, "value": value}})
+                        answer.update({name: {_SIGNATURE: _SECRET_SIGNATURE, "value": value}})
                     else:
                         answer.update({name: value})
             identity = request.importId or (f"${{{request.name}.id}}" if request.custom else "")
@@ -369,13 +414,15 @@ class _Reader:
                 return None
 
     def _special(self, signature: str, fields: Any) -> Value:
-        if signature == _SECRET:
+        if signature == _SECRET_SIGNATURE:
             return self.mask(self.value(fields["value"]))
         if signature in {_ASSET, _ARCHIVE}:
             plain = {name: self.value(fields[name]) for name in sorted(fields) if name != _SIGNATURE}
             path = plain.get("path")
             if isinstance(path, str):
-                plain["sha256"] = _tree_digest(Path(path.replace("./", f"{self._root}/", 1) if path.startswith("./") else path))
+                plain["sha256"] = _tree_digest(
+                    Path(path.replace("./", f"{self._root}/", 1) if path.startswith("./") else path)
+                )
             return plain
         if signature == _RESOURCE:
             return self.value(fields["urn"])
@@ -391,7 +438,7 @@ class _Reader:
             return int(value) if float(value).is_integer() else value
         if isinstance(value, Mapping):
             items = cast("Mapping[str, Any]", value)
-            if items.get(_SIGNATURE) == _SECRET:
+            if items.get(_SIGNATURE) == _SECRET_SIGNATURE:
                 return self.mask(self.plain(items.get("value")))
             return {str(name): self.plain(items[name]) for name in sorted(items)}
         if isinstance(value, (list, tuple)):
@@ -535,13 +582,17 @@ def _tree(plan: Plan) -> Any:
             image = resource.properties.get("image") or resource.properties.get("name") or ""
             shown = f" [dim]{escape(str(image))}[/]" if resource.custom and image else ""
             style = "cyan" if resource.custom else "bold"
-            grow(branch.add(f"[{style}]{escape(resource.name)}[/] {escape(kind(resource))}{shown}{detail}"), resource.urn)
+            grow(
+                branch.add(f"[{style}]{escape(resource.name)}[/] {escape(kind(resource))}{shown}{detail}"), resource.urn
+            )
 
     grow(tree, None)
     return tree
 
 
-def command(stack: str, as_json: bool = False, mermaid: bool = False, against: str | None = None, markdown: bool = False) -> int:
+def command(
+    stack: str, as_json: bool = False, mermaid: bool = False, against: str | None = None, markdown: bool = False
+) -> int:
     """Run ``./aikit plan``: print the plan of a stack, or its difference to another revision, and judge it.
 
     Args:
@@ -590,7 +641,10 @@ def _main() -> None:
         parser.add_argument(option, required=True)
     arguments = parser.parse_args()
     root = Path(arguments.root).resolve()
-    sys.path[:] = [str(root), *(entry for entry in sys.path if Path(entry or ".").resolve() not in {ROOT, ROOT / "operations"})]
+    sys.path[:] = [
+        str(root),
+        *(entry for entry in sys.path if Path(entry or ".").resolve() not in {ROOT, ROOT / "operations"}),
+    ]
     try:
         planned = record(_program(arguments.stack, root), stack=arguments.stack, project=_project(root), root=root)
     except Exception as error:

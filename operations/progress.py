@@ -35,7 +35,14 @@ CHANGES = {
 _QUIET = frozenset({"replace", "read", "discard"})
 """Steps that are only bookkeeping of the engine."""
 
-_NOISE = ("an unhandled error occurred", "update failed", "preview failed", "destroy failed", "refresh failed", "resource monitor shut down")
+_NOISE = (
+    "an unhandled error occurred",
+    "update failed",
+    "preview failed",
+    "destroy failed",
+    "refresh failed",
+    "resource monitor shut down",
+)
 
 
 def title(urn: str, kind: str) -> str:
@@ -68,7 +75,11 @@ class Progress:
         self._work: dict[str, _Work] = {}
         self._kinds: dict[str, str] = {}
         self._lock = threading.Lock()
-        self._live = Live(get_renderable=self._draw, console=notes, transient=True, refresh_per_second=4) if notes.is_terminal else None
+        self._live = (
+            Live(get_renderable=self._draw, console=notes, transient=True, refresh_per_second=4)
+            if notes.is_terminal
+            else None
+        )
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._started = time.monotonic()
@@ -78,7 +89,9 @@ class Progress:
         self._live.start() if self._live else self._heart.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         """End drawing; nothing of it stays on the screen."""
         self._ended.set()
         if self._live:
@@ -105,15 +118,19 @@ class Progress:
             self.failures.setdefault(metadata.urn, [])
         elif event.diagnostic_event:
             diagnostic = event.diagnostic_event
-            self._say(diagnostic.severity, diagnostic.message, diagnostic.urn or "", ephemeral=bool(diagnostic.ephemeral))
+            self._say(
+                diagnostic.severity, diagnostic.message, diagnostic.urn or "", ephemeral=bool(diagnostic.ephemeral)
+            )
 
     def _begin(self, metadata: "StepEventMetadata") -> None:
         step = str(getattr(metadata.op, "value", metadata.op))
         self._kinds[metadata.urn] = metadata.type
-        if step not in CHANGES or metadata.type == "pulumi:pulumi:Stack":
+        if step not in CHANGES or metadata.type.startswith("pulumi:"):
             return
         if step != "read":
-            self.changed[metadata.urn] = step if self.changed.get(metadata.urn) not in {"replace", "create-replacement"} else "replace"
+            self.changed[metadata.urn] = (
+                step if self.changed.get(metadata.urn) not in {"replace", "create-replacement"} else "replace"
+            )
         if step in _QUIET or self._planning or not _tangible(metadata.type):
             return
         with self._lock:
@@ -153,14 +170,19 @@ class Progress:
         with self._lock:
             grid.add_row(Spinner("dots", Text(f"{self._task} ({now - self._started:.0f} s)")))
             for work in list(self._work.values())[: max(3, notes.height - 5)]:
-                grid.add_row(Text(f"  {work.doing} ({now - work.since:.0f} s) {work.note}", overflow="ellipsis", no_wrap=True))
+                grid.add_row(
+                    Text(f"  {work.doing} ({now - work.since:.0f} s) {work.note}", overflow="ellipsis", no_wrap=True)
+                )
         return grid
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             now = time.monotonic()
             with self._lock:
-                lines = [f"{work.doing} ({now - work.since:.0f} s){f': {work.note}' if work.note else ''}" for work in self._work.values()]
+                lines = [
+                    f"{work.doing} ({now - work.since:.0f} s){f': {work.note}' if work.note else ''}"
+                    for work in self._work.values()
+                ]
             self.report(f"  still {self._task}: {'; '.join(lines) or f'{now - self._started:.0f} s'}")
 
 
@@ -173,7 +195,11 @@ def readable(text: str) -> str:
     """Return a failure without what only a programmer can use: tracebacks and the names of the transport."""
     head, traceback, rest = text.partition("Traceback (most recent call last)")
     message = head.strip()
-    for noise in ("python inline source runtime error:", "Program failed with an unhandled exception:", "rpc error: code = Unknown desc ="):
+    for noise in (
+        "python inline source runtime error:",
+        "Program failed with an unhandled exception:",
+        "rpc error: code = Unknown desc =",
+    ):
         message = message.replace(noise, "").strip()
     if traceback and not message:
         message = rest.strip().splitlines()[-1].strip()

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from operations.console import reporter, say
 from operations.errors import Failure
 from operations.locks import RunLock
 from operations.passphrase import passphrase
-from operations.project import Project
 from operations.progress import Progress
+from operations.project import Project
 from settings import PROJECT, Settings
 
 if TYPE_CHECKING:
@@ -70,8 +70,15 @@ class Session:
         self.log.write_text("\n".join([*progress.transcript, "", text, ""]), encoding="utf-8")
 
     def _reasons(self, progress: Progress, text: str) -> list[str]:
-        of_resources = {urn: reasons for urn, reasons in progress.failures.items() if urn and not urn.endswith(f"::{PROJECT}-{self.name}")}
-        reasons = [f"{progress.name(urn)}: {' '.join(messages) or 'failed without a reason'}" for urn, messages in of_resources.items()]
+        of_resources = {
+            urn: reasons
+            for urn, reasons in progress.failures.items()
+            if urn and not urn.endswith(f"::{PROJECT}-{self.name}")
+        }
+        reasons = [
+            f"{progress.name(urn)}: {' '.join(messages) or 'failed without a reason'}"
+            for urn, messages in of_resources.items()
+        ]
         if not reasons:
             # The program itself failed, or the engine before it began.
             reasons = [message for messages in progress.failures.values() for message in messages]
@@ -90,7 +97,7 @@ def _engine_errors(text: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _silent_python() -> Iterator[None]:
+def _silent_python() -> Generator[None]:
     """Keep what asyncio and gRPC say of an interrupted program off the screen; it is in the log where it matters."""
     import logging
     import sys
@@ -105,7 +112,7 @@ def _silent_python() -> Iterator[None]:
 
 
 @contextmanager
-def open_session(project: Project, name: str, settings: Settings, lock: RunLock, *, command: str) -> Iterator[Session]:
+def open_session(project: Project, name: str, settings: Settings, lock: RunLock, *, command: str) -> Generator[Session]:
     """Make everything ready for the engine; servers and scratch files end with the context.
 
     Args:
@@ -138,6 +145,7 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
         machine, engine_path = _make(project, chosen)
         if chosen.plugins.origin == "built":
             from providers.catalogue import PROVIDERS
+
             from providers.server import serve
 
             servers = closing.enter_context(serve([provider() for provider in PROVIDERS]))
@@ -145,11 +153,16 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
         if chosen.engine.origin == "built":
             tools = project.local / "bin"
             write_plugin(tools)
-            environment |= {"PULUMI_HOME": str(project.local / "home"), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
+            environment |= {
+                "PULUMI_HOME": str(project.local / "home"),
+                "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            }
         engine = Engine(engine_path, lock)
         work = project.local / "work" / name
         _write_work(work, project.root / f"Pulumi.{name}.yaml", name, before.salt if before else None)
-        workspace = QuickWorkspace(work_dir=str(work), env_vars=environment, pulumi_command=engine, program=lambda: None)
+        workspace = QuickWorkspace(
+            work_dir=str(work), env_vars=environment, pulumi_command=engine, program=lambda: None
+        )
         stack = _stack(QuickStack, workspace, name, exists=before is not None)
         yield Session(project, name, settings, machine, stack, project.local / "logs" / f"{name}-{command}.log")
 
@@ -169,7 +182,9 @@ def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", Path]:
         if chosen.images.origin == "built":
             bases = {release: executor.submit(_base, release) for release in RELEASES}
         engine = executor.submit(_engine_path, project, chosen.engine.origin)
-        return Machine(images=chosen.images.origin, bases={release: base.result() for release, base in bases.items()}), engine.result()
+        return Machine(
+            images=chosen.images.origin, bases={release: base.result() for release, base in bases.items()}
+        ), engine.result()
 
 
 def _base(release: str) -> str:
@@ -189,6 +204,7 @@ def _base(release: str) -> str:
 def _engine_path(project: Project, origin: origins.Origin) -> Path:
     if origin == "built":
         from toolchain.engine import engine
+
         from toolchain.errors import ToolchainError
 
         try:
@@ -205,18 +221,21 @@ def _engine_path(project: Project, origin: origins.Origin) -> Path:
         return Path(PulumiCommand.install(root=str(project.cache / "pulumi")).command)
     except Exception as error:
         # Whatever the download's shell script came to.
-        raise Failure(f"The Pulumi engine could not be downloaded from {origins.RELEASES}: {error}. Install the Pulumi CLI, or set aikit:toolchain-engine to built.") from error
+        raise Failure(
+            f"The Pulumi engine could not be downloaded from {origins.RELEASES}: {error}. "
+            "Install the Pulumi CLI, or set aikit:toolchain-engine to built."
+        ) from error
 
 
 def _stack(kind: type["QuickStack"], workspace: Any, name: str, *, exists: bool) -> "QuickStack":
+    from pulumi.automation._stack import StackInitMode
     from pulumi.automation.errors import CommandError, StackAlreadyExistsError
 
     try:
-        if exists:
-            return kind.select(name, workspace)
-        with contextlib.suppress(StackAlreadyExistsError):
-            return kind.create(name, workspace)
-        return kind.select(name, workspace)
+        if not exists:
+            with contextlib.suppress(StackAlreadyExistsError):
+                return kind(name, workspace, StackInitMode.CREATE)
+        return kind(name, workspace, StackInitMode.SELECT)
     except CommandError as error:
         raise Failure(*_engine_errors(str(error))) from error
 

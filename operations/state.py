@@ -1,15 +1,18 @@
 """The state of a stack, read from the file that the engine keeps; only the engine writes it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from operations.errors import Failure
 
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 """Key that marks a value which is more than data: here, an encrypted secret."""
+
+HIDDEN = "[secret]"
+"""Stands for a secret that is not to be shown."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,17 @@ class State:
 
     def in_docker(self) -> list[str]:
         """Return the URNs of what a machine loses when its containers are removed: all in Docker but volumes."""
-        return [str(resource["urn"]) for resource in self.resources if resource["type"].startswith("docker:") and resource["type"] != VOLUME]
+        return [
+            str(resource["urn"])
+            for resource in self.resources
+            if resource["type"].startswith("docker:") and resource["type"] != VOLUME
+        ]
 
-    @property
-    def outputs(self) -> dict[str, Any]:
-        """The stack's outputs, those that are secret left out."""
+    def outputs(self, decrypt: Callable[[str], str] | None = None) -> dict[str, Any]:
+        """Return the stack's outputs; secrets decrypted, or without ``decrypt`` as `HIDDEN`."""
         for resource in self.of_type("pulumi:pulumi:Stack"):
             outputs: Mapping[str, Any] = resource.get("outputs") or {}
-            return {name: value for name, value in outputs.items() if not _secret(value)}
+            return {name: _reveal(value, decrypt) for name, value in outputs.items()}
         return {}
 
 
@@ -73,12 +79,16 @@ def _parse(path: Path) -> State:
     checkpoint = json.loads(path.read_text(encoding="utf-8"))["checkpoint"]
     state = from_deployment(checkpoint.get("latest"))
     for resource in state.resources:
-        resource["urn"], resource["type"]
+        if not isinstance(resource["urn"], str) or not isinstance(resource["type"], str):
+            raise TypeError("a resource without name or type")
     return state
 
 
 def _cure(path: Path) -> str:
-    candidates = [path.with_name(f"{path.name}.bak"), *sorted(path.parents[2].glob(f"backups/*/{path.stem}/*.json"), reverse=True)]
+    candidates = [
+        path.with_name(f"{path.name}.bak"),
+        *sorted(path.parents[2].glob(f"backups/*/{path.stem}/*.json"), reverse=True),
+    ]
     for backup in candidates:
         try:
             _parse(backup)
@@ -92,5 +102,21 @@ def _short(error: Exception) -> str:
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
 
 
-def _secret(value: Any) -> bool:
-    return isinstance(value, dict) and _SIGNATURE in value
+def _reveal(value: Any, decrypt: Callable[[str], str] | None) -> Any:
+    if isinstance(value, list):
+        return [_reveal(item, decrypt) for item in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    members = cast("dict[str, Any]", value)
+    if _SIGNATURE not in members:
+        return {name: _reveal(item, decrypt) for name, item in members.items()}
+    return json.loads(decrypt(members["ciphertext"])) if decrypt else HIDDEN
+
+
+def has_secret(value: Any) -> bool:
+    """Whether a value that `State.outputs` returned without decrypting has something hidden."""
+    if isinstance(value, dict):
+        return any(has_secret(item) for item in cast("dict[str, Any]", value).values())
+    if isinstance(value, list):
+        return any(has_secret(item) for item in cast("list[Any]", value))
+    return value == HIDDEN

@@ -3,17 +3,15 @@
 import json
 import signal
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from docker.errors import NotFound
 
-from operations import checks, state
+from operations import checks, passphrase, state
 from operations.console import colored, print_json, results, table
 from operations.containers import Container, StackInDocker, connect
 from operations.errors import Exit, Failure
 from operations.lifecycle import Options
-from operations.locks import RunLock
 
 HEALTHY = frozenset({"healthy", "running", "done"})
 """Health words that ask for nothing."""
@@ -22,14 +20,16 @@ HEALTHY = frozenset({"healthy", "running", "done"})
 def status(options: Options) -> Exit:
     """Show every service with health, restarts, memory and address."""
     options.project.settings(options.stack)
-    outputs = (state.read(options.project.state(options.stack)) or state.State()).outputs
+    outputs = (state.read(options.project.state(options.stack)) or state.State()).outputs()
     client = connect()
     try:
         containers = StackInDocker(client, options.stack).containers(memory=True)
     finally:
         client.close()
     if not containers and not options.as_json:
-        results.print(f"Stack {options.stack} has no containers; `./aikit up --stack {options.stack}` makes them.", markup=False)
+        results.print(
+            f"Stack {options.stack} has no containers; `./aikit up --stack {options.stack}` makes them.", markup=False
+        )
         return Exit.DIFFERENT
     show_services(options, outputs, containers, usage=True)
     return Exit.OK if containers and all(container.health in HEALTHY for container in containers) else Exit.DIFFERENT
@@ -59,7 +59,9 @@ def _row(name: str, title: str, url: str | None, container: Container | None) ->
     }
 
 
-def show_services(options: Options, outputs: Mapping[str, Any], containers: Sequence[Container], *, usage: bool = False) -> None:
+def show_services(
+    options: Options, outputs: Mapping[str, Any], containers: Sequence[Container], *, usage: bool = False
+) -> None:
     """Print the services as a table or JSON; with ``usage``, restarts and memory, too, and without, where to go from here."""
     found = rows(outputs, containers)
     if options.as_json:
@@ -78,8 +80,13 @@ def show_services(options: Options, outputs: Mapping[str, Any], containers: Sequ
     results.print(shown)
     if not usage and (administrator := outputs.get("administrator")):
         suffix = "" if options.stack == "dev" else f" --stack {options.stack}"
-        results.print(f"\nSign in as {administrator.get('username')}; the password: ./aikit outputs administratorPassword --show-secrets{suffix}", markup=False)
-        results.print(f"The certificate authority to trust in browsers: ./aikit outputs caCertificate{suffix}", markup=False)
+        results.print(
+            f"\nSign in as {administrator.get('username')}; the password: ./aikit outputs administratorPassword --show-secrets{suffix}",
+            markup=False,
+        )
+        results.print(
+            f"The certificate authority to trust in browsers: ./aikit outputs caCertificate{suffix}", markup=False
+        )
 
 
 def outputs(options: Options, name: str | None, *, show_secrets: bool) -> Exit:
@@ -88,27 +95,26 @@ def outputs(options: Options, name: str | None, *, show_secrets: bool) -> Exit:
     Raises:
         Failure: there is no such output, or it is secret and was not asked to be shown.
     """
-    settings = options.project.settings(options.stack)
-    found = state.read(options.project.state(options.stack))
-    if options.project.state(options.stack) is not None and (found is None or not found.resources):
+    options.project.settings(options.stack)
+    path = options.project.state(options.stack)
+    if path is None:
+        raise Failure(
+            f"The state is at {options.project.backend}: ask for its outputs with `pulumi stack output --stack {options.stack}`."
+        )
+    found = state.read(path)
+    if found is None or not found.outputs():
         raise Failure(f"Stack {options.stack} has no outputs yet: run `./aikit up --stack {options.stack}`.")
-    from operations.session import open_session
-
-    checked = checks.check_state(options.project, options.stack)
-    if checked.level == "error":
-        raise Failure(checked.message)
-    # The engine decrypts; reading needs none of the locks, but it inherits one from whoever starts it.
-    with (
-        RunLock(options.project.local / f"{options.stack}.read.{Path('/proc/self').resolve().name}", "outputs") as lock,
-        open_session(options.project, options.stack, settings, lock, command="outputs", quiet=True) as session,
-    ):
-        values = session.stack.workspace.stack_outputs(options.stack)
-    lock.discard()
-    shown = {key: value.value if show_secrets or not value.secret else "[secret]" for key, value in values.items()}
+    shown = hidden = found.outputs()
+    if name is not None and name not in shown:
+        raise Failure(f"There is no output {name}; there are: {', '.join(sorted(shown))}.", code=Exit.USAGE)
+    if show_secrets and found.salt:
+        checked = checks.check_state(options.project, options.stack)
+        if checked.level == "error":
+            raise Failure(checked.message)
+        secret = passphrase.passphrase(options.project.local / "passphrase", state_exists=True)
+        shown = found.outputs(passphrase.cipher(secret, found.salt).open)
     if name is not None:
-        if name not in values:
-            raise Failure(f"There is no output {name}; there are: {', '.join(sorted(values))}.", code=Exit.USAGE)
-        if values[name].secret and not show_secrets:
+        if not show_secrets and state.has_secret(hidden[name]):
             raise Failure(f"The output {name} is secret: add --show-secrets to print it.", code=Exit.USAGE)
         _print_value(shown[name], as_json=options.as_json)
     elif options.as_json:

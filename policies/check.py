@@ -54,7 +54,13 @@ class Review:
             "violations": [_violation(item) for item in self.violations],
             "unknown": [_violation(item) for item in self.unknown],
             "exempt": [
-                {"policy": item.policy, "urn": item.urn, "message": item.message, "reason": item.reason, "ends": item.ends.isoformat()}
+                {
+                    "policy": item.policy,
+                    "urn": item.urn,
+                    "message": item.message,
+                    "reason": item.reason,
+                    "ends": item.ends.isoformat(),
+                }
                 for item in self.exempt
             ],
         }
@@ -126,7 +132,9 @@ def review(
         for subject, finding in findings(policy, judged):
             message = policy.message(finding)
             if finding.unknown:
-                unknown.append(Violation(policy=policy.id, level=Level.ADVISORY, urn=subject.urn, message=f"{finding.text}."))
+                unknown.append(
+                    Violation(policy=policy.id, level=Level.ADVISORY, urn=subject.urn, message=f"{finding.text}.")
+                )
                 continue
             exemption = exempted(policy.id, subject, finding, allowed)
             if exemption is None:
@@ -137,7 +145,11 @@ def review(
             else:
                 exempt.append(
                     Exempt(
-                        policy=policy.id, urn=subject.urn, message=f"{finding.text}.", reason=exemption.reason, ends=exemption.ends
+                        policy=policy.id,
+                        urn=subject.urn,
+                        message=f"{finding.text}.",
+                        reason=exemption.reason,
+                        ends=exemption.ends,
                     )
                 )
     return Review(
@@ -163,7 +175,9 @@ def render(result: Review) -> str:
     for violation in result.violations:
         style = "bold red" if violation.level is Level.MANDATORY else "yellow"
         name = violation.urn.rpartition("::")[2]
-        lines.append(f"[{style}]{violation.level.value}[/] {violation.policy}: {escape(name)}: {escape(violation.message)}")
+        lines.append(
+            f"[{style}]{violation.level.value}[/] {violation.policy}: {escape(name)}: {escape(violation.message)}"
+        )
     blocking = len(result.blocking)
     lines.append(
         f"policies ({result.environment.value}): {result.resources} resources, {blocking} mandatory and "

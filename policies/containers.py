@@ -1,9 +1,9 @@
 """Rules about containers: what runs, with which rights, within which limits, and who can reach it."""
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from policies.model import Environment, Finding, Policy, Severity, Subject
 from policies.values import labels, mapping, mappings, number, secret, texts, unknown
@@ -25,7 +25,20 @@ EDGE = "haproxy"
 
 SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock", "/run/podman/podman.sock")
 
-HOST_FOLDERS = ("/", "/boot", "/dev", "/etc", "/lib", "/proc", "/root", "/run", "/sys", "/usr", "/var/lib/docker", "/var/run")
+HOST_FOLDERS = (
+    "/",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/proc",
+    "/root",
+    "/run",
+    "/sys",
+    "/usr",
+    "/var/lib/docker",
+    "/var/run",
+)
 """Folders of the machine that show or change the machine itself; so do all folders below them."""
 
 LOG_DRIVERS_WITHOUT_FILES = frozenset({"none", "syslog", "journald", "gelf", "fluentd"})
@@ -35,7 +48,9 @@ _VERSION = re.compile(r"\d")
 _MOVING = frozenset({"latest", "stable", "edge", "main", "master", "nightly", "alpine", "lts", "dev", "develop"})
 _CREDENTIALS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 _SECRET_NAME = re.compile(r"(?:^|_)(PASSWORD|PASSWD|PASS|PASSPHRASE|SECRET|TOKEN|KEY|APIKEY|CREDENTIALS?)(?:_|$)")
-_HARMLESS_VALUE = re.compile(r"^(|true|false|yes|no|on|off|none|null|-?\d+(\.\d+)?[a-z]{0,2}|/[\w./-]*)$", re.IGNORECASE)
+_HARMLESS_VALUE = re.compile(
+    r"^(|true|false|yes|no|on|off|none|null|-?\d+(\.\d+)?[a-z]{0,2}|/[\w./-]*)$", re.IGNORECASE
+)
 
 
 def runs(subject: Subject) -> bool:
@@ -206,7 +221,11 @@ def _host_folders(subject: Subject) -> Iterator[Finding]:
 def _devices(subject: Subject) -> Iterator[Finding]:
     for device in mappings(subject.properties.get("devices")):
         path = str(device.get("hostPath", ""))
-        yield _not_known("A device that it uses") if unknown(path) else Finding(text=f"It uses the machine's device {path}", item=path)
+        yield (
+            _not_known("A device that it uses")
+            if unknown(path)
+            else Finding(text=f"It uses the machine's device {path}", item=path)
+        )
 
 
 def _capabilities(subject: Subject) -> Iterator[Finding]:
@@ -319,7 +338,9 @@ def _ports(subject: Subject) -> Iterator[Finding]:
 def secret_name(name: str) -> bool:
     """Whether a variable's name says that its value is a secret; one that names a file, an address or a time is not."""
     upper = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name).upper()
-    if upper.endswith(("_FILE", "_PATH", "_URL", "_URI", "_ID", "_NAME", "_TTL", "_LIFESPAN", "_SECONDS", "_ALGORITHM", "_PUBLIC_KEY")):
+    if upper.endswith(
+        ("_FILE", "_PATH", "_URL", "_URI", "_ID", "_NAME", "_TTL", "_LIFESPAN", "_SECONDS", "_ALGORITHM", "_PUBLIC_KEY")
+    ):
         return False
     return _SECRET_NAME.search(upper) is not None
 
@@ -334,7 +355,9 @@ def _plain_secrets(subject: Subject) -> Iterator[Finding]:
             yield Finding(text=f"Its variable {name} holds an address with a password", item=name)
         elif secret_name(name) and not _HARMLESS_VALUE.match(value):
             if unknown(value):
-                yield Finding(text=f"Its variable {name} was not judged, because its value is not known", item=name, unknown=True)
+                yield Finding(
+                    text=f"Its variable {name} was not judged, because its value is not known", item=name, unknown=True
+                )
             else:
                 yield Finding(text=f"Its variable {name} looks like a secret in plain text", item=name)
     for where in ("command", "entrypoints"):
@@ -370,7 +393,7 @@ def haproxy_tls(configuration: str) -> Iterator[Finding]:
     old = {"sslv3", "tlsv1.0", "tlsv1.1"}
     for words in lines:
         lower = [word.lower() for word in words]
-        for option, value in zip(lower, lower[1:], strict=False):
+        for option, value in itertools.pairwise(lower):
             if option == "ssl-min-ver" and value in old:
                 yield Finding(text=f"HAProxy accepts {value.upper()}", item=value)
         for word in lower:
@@ -382,9 +405,30 @@ def haproxy_tls(configuration: str) -> Iterator[Finding]:
         yield Finding(text="HAProxy does not say which TLS version is the lowest", item="ssl-min-ver")
 
 
-def _policy(identifier: str, check: Callable[[Subject], Iterable[Finding]], *, running: bool = True, **arguments: Any) -> Policy:
+def _policy(
+    identifier: str,
+    check: Callable[[Subject], Iterable[Finding]],
+    *,
+    title: str,
+    description: str,
+    cure: str,
+    severity: Severity = Severity.MEDIUM,
+    references: tuple[str, ...] = (),
+    enforced: str = "components/service.py",
+    types: frozenset[str] = CONTAINERS,
+    running: bool = True,
+) -> Policy:
+    """Make a policy about containers, with ``running`` only about those that are started."""
     return Policy(
-        id=identifier, check=_running(check) if running else check, **{"types": CONTAINERS, "enforced": "components/service.py", **arguments}
+        id=identifier,
+        title=title,
+        description=description,
+        cure=cure,
+        enforced=enforced,
+        severity=severity,
+        references=references,
+        types=types,
+        check=_running(check) if running else check,
     )
 
 

@@ -157,7 +157,14 @@ def _vault_audit(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Finding
         yield subjects[0], Finding(text="Vault is configured, and nothing records who reads which secret")
 
 
-def _client(identifier: str, check: Callable[[Subject], Iterable[Finding]], title: str, description: str, cure: str, *references: str) -> Policy:
+def _client(
+    identifier: str,
+    check: Callable[[Subject], Iterable[Finding]],
+    title: str,
+    description: str,
+    cure: str,
+    *references: str,
+) -> Policy:
     return Policy(
         id=identifier,
         title=title,
@@ -171,7 +178,14 @@ def _client(identifier: str, check: Callable[[Subject], Iterable[Finding]], titl
     )
 
 
-def _realm(identifier: str, check: Callable[[Subject], Iterable[Finding]], title: str, description: str, cure: str, *references: str) -> Policy:
+def _realm(
+    identifier: str,
+    check: Callable[[Subject], Iterable[Finding]],
+    title: str,
+    description: str,
+    cure: str,
+    *references: str,
+) -> Policy:
     return Policy(
         id=identifier,
         title=title,

@@ -26,7 +26,9 @@ def _internal(subject: Subject) -> Iterator[Finding]:
         return
     value = subject.properties.get("internal")
     if unknown(value):
-        yield Finding(text="Whether it is internal is not known before the deployment, so it was not judged", unknown=True)
+        yield Finding(
+            text="Whether it is internal is not known before the deployment, so it was not judged", unknown=True
+        )
     elif value is not True:
         yield Finding(text="The network of the databases has a way out")
 
@@ -65,7 +67,9 @@ def _lifetime(subject: Subject) -> Iterator[Finding]:
     authority = subject.properties.get("isCaCertificate")
     hours = subject.properties.get("validityPeriodHours")
     if unknown(authority) or unknown(hours) or number(hours) is None:
-        yield Finding(text="The certificate's lifetime is not known before the deployment, so it was not judged", unknown=True)
+        yield Finding(
+            text="The certificate's lifetime is not known before the deployment, so it was not judged", unknown=True
+        )
         return
     days = (number(hours) or 0) / 24
     allowed = AUTHORITY_DAYS if authority is True else LEAF_DAYS

@@ -43,7 +43,12 @@ def level(policy: str, environment: Environment) -> Level:
 
 def configuration(policies: tuple[str, ...], environment: Environment) -> str:
     """Return the text of the pack's configuration file for an environment."""
-    return json.dumps({policy: {"enforcementLevel": level(policy, environment).value} for policy in sorted(policies)}, indent=2) + "\n"
+    return (
+        json.dumps(
+            {policy: {"enforcementLevel": level(policy, environment).value} for policy in sorted(policies)}, indent=2
+        )
+        + "\n"
+    )
 
 
 def write(policies: tuple[str, ...]) -> None:

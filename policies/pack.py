@@ -95,7 +95,9 @@ def stack_rule(policy: Policy) -> Callable[[engine.StackValidationArgs, engine.R
 
     def validate(args: engine.StackValidationArgs, report: engine.ReportViolation) -> None:
         environment = _environment()
-        judged = [_subject(resource, environment) for resource in args.resources if resource.resource_type in policy.types]
+        judged = [
+            _subject(resource, environment) for resource in args.resources if resource.resource_type in policy.types
+        ]
         for subject, finding in policy.check_stack(judged) if policy.check_stack else ():
             if message := _message(policy, subject, finding):
                 report(message, subject.urn)

@@ -71,5 +71,7 @@ def seconds(value: Any) -> float | None:
 def labels(properties: Mapping[str, Any]) -> dict[str, str]:
     """Return the Docker labels of a resource by name."""
     return {
-        str(item["label"]): str(item["value"]) for item in mappings(properties.get("labels")) if "label" in item and "value" in item
+        str(item["label"]): str(item["value"])
+        for item in mappings(properties.get("labels"))
+        if "label" in item and "value" in item
     }

@@ -114,6 +114,11 @@ class ResourceType(abc.ABC, Generic[Client]):
         del inputs
         return {}
 
+    def replaced_by(self, name: str, old: Any, new: Any) -> bool:
+        """Tell whether this change of the property ``name`` replaces the resource; a value not given is None."""
+        del old, new
+        return self.properties[name].replaces
+
     def outdated(self, outputs: Properties) -> frozenset[str]:
         """Return the output properties that ask for a replacement though no input changed, as a due renewal does."""
         del outputs

@@ -1,8 +1,8 @@
 """Providers as gRPC servers in this process, which the Pulumi engine attaches to (``PULUMI_DEBUG_PROVIDERS``).
 
-A `Provider` names its configuration and its resource types; the server does the rest of the provider contract in the same way for
-all of them: which properties exist, defaults, names, unknown values, secrets, differences, drift and errors. What it puts into
-the state follows the official providers, so that a stack can move between them and these.
+A `Provider` names its configuration and its resource types; the server does the rest of the provider contract in the
+same way for all of them: which properties exist, defaults, names, unknown values, secrets, differences, drift and errors.
+What it puts into the state follows the official providers, so that a stack can move between them and these.
 """
 
 import abc
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import hashlib
+import importlib.metadata
 import json
 import secrets
 import threading
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import grpc
 from google.protobuf import empty_pb2, struct_pb2
-from google.rpc import status_pb2
+from google.rpc import status_pb2  # pyright: ignore[reportMissingTypeStubs]
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, plugin_pb2, provider_pb2, provider_pb2_grpc
 
 from providers import wire
@@ -50,8 +51,8 @@ class Provider(abc.ABC, Generic[Client]):
     def connect(self, configuration: Properties) -> Client:
         """Return what the resource types work with.
 
-        Called once for each different configuration, at the first operation that needs the system: never to check, to compare
-        or to preview. Values other than bool, list and dict come as text.
+        Called once for each different configuration, at the first operation that needs the system: never to check, to
+        compare or to preview. Values other than bool, list and dict come as text.
 
         Raises:
             ProviderError: the system cannot be reached or refuses.
@@ -107,6 +108,9 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     def __init__(self, provider: Provider[Any]) -> None:
         self._provider = provider
         self._types: dict[str, ResourceType[Any]] = {resource.token: resource() for resource in provider.resources}
+        self._version = "0.0.0"
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            self._version = importlib.metadata.version(f"pulumi-{provider.name}")
         self._clients = _Clients(provider)
         self._engine = _Engine()
         self._cancelled = threading.Event()
@@ -128,14 +132,18 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ProviderHandshakeResponse(accept_secrets=True)
 
     def GetPluginInfo(self, request: empty_pb2.Empty, context: grpc.ServicerContext) -> plugin_pb2.PluginInfo:
-        """Return a version, which the engine wants to be there."""
-        return plugin_pb2.PluginInfo(version="0.0.0")
+        """Return the version of the official plugin that the program's SDK asks for, in whose place this server stands."""
+        return plugin_pb2.PluginInfo(version=self._version)
 
     def GetSchema(
         self, request: provider_pb2.GetSchemaRequest, context: grpc.ServicerContext
     ) -> provider_pb2.GetSchemaResponse:
         """Return the names of the resource types; programs have the official SDK for the rest."""
-        schema = {"name": self._provider.name, "version": "0.0.0", "resources": {token: {} for token in self._types}}
+        schema: dict[str, Any] = {
+            "name": self._provider.name,
+            "version": self._version,
+            "resources": {token: {} for token in self._types},
+        }
         return provider_pb2.GetSchemaResponse(schema=json.dumps(schema))
 
     def CheckConfig(
@@ -222,13 +230,15 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             details: dict[str, provider_pb2.PropertyDiff] = {}
             replaces: list[str] = []
             for name in sorted(old.keys() | new.keys()):
-                known = resource.properties.get(name, Property(replaces=True))
-                if wire.has_unknown(new.get(name)) or not _same(known, old.get(name), new.get(name)):
-                    details.update(_paths(name, old.get(name), new.get(name), replaces=known.replaces))
-                    if known.replaces:
+                known = resource.properties.get(name)
+                before, after = old.get(name), new.get(name)
+                if wire.has_unknown(after) or known is None or not _same(known, before, after):
+                    replacing = known is None or resource.replaced_by(name, before, after)
+                    details.update(_paths(name, before, after, replaces=replacing))
+                    if replacing:
                         replaces.append(name)
             outdated = resource.outdated(cast("Properties", wire.plain(outputs)))
-            for name in sorted(outdated | ({_FAILED} if outputs.get(_FAILED) else frozenset())):
+            for name in sorted({*outdated, *([_FAILED] if outputs.get(_FAILED) else [])}):
                 details[name] = provider_pb2.PropertyDiff(kind=_Kind.UPDATE_REPLACE)
                 replaces.append(name)
             made_up = any(
@@ -307,11 +317,12 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             return self._types[token]
         except KeyError:
             raise ProviderError(
-                f"provider {self._provider.name} does not know the resource type {token}; it knows {', '.join(sorted(self._types))}"
+                f"provider {self._provider.name} does not know the resource type {token}; "
+                f"it knows {', '.join(sorted(self._types))}"
             ) from None
 
     def _begin(self, context: grpc.ServicerContext, urn: str, *hidden: struct_pb2.Struct) -> Any:
-        """Return the client for an operation of the adapter, whose progress shows no secret of the messages ``hidden``."""
+        """Return the client for an operation of the adapter, whose progress shows no secret of ``hidden``."""
         redact = _redaction(hidden)
         begin(Operation(report=lambda line: self._engine.log(urn, redact(line)), cancelled=self._cancelled))
         return self._clients.get(context.peer())
@@ -320,8 +331,8 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
 class _Clients:
     """The client of each configuration.
 
-    An engine with two instances of a provider, say for two Docker hosts, attaches both to the same server, and its requests do
-    not say whose they are. But each instance has a connection of its own, and that tells them apart.
+    An engine with two instances of a provider, say for two Docker hosts, attaches both to the same server, and its
+    requests do not say whose they are. But each instance has a connection of its own, and that tells them apart.
     """
 
     def __init__(self, provider: Provider[Any]) -> None:
@@ -381,7 +392,9 @@ class _Engine:
         if stub is None:
             return
         with contextlib.suppress(grpc.RpcError, ValueError):
-            stub.Log(engine_pb2.LogRequest(severity=engine_pb2.INFO, message=line, urn=urn, ephemeral=True), timeout=1)
+            stub.Log(  # pyright: ignore[reportUnknownMemberType]
+                engine_pb2.LogRequest(severity=engine_pb2.INFO, message=line, urn=urn, ephemeral=True), timeout=1
+            )
 
 
 @dataclasses.dataclass

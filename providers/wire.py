@@ -1,9 +1,9 @@
-"""Property values as the engine sends them: a protobuf struct in which marked dictionaries are secrets and marked strings are unknown."""
+"""Property values as the engine sends them: structs in which marked dictionaries are secrets and marked strings unknown."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeGuard, cast
+from typing import Any, TypeGuard
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import struct_pb2
 
 DEFAULTS = "__defaults"
 """Beside input properties: the names of those that the provider filled in, as the official providers record them."""
@@ -20,13 +20,14 @@ _UNKNOWN_BY_TYPE = frozenset(
         "dd056dcd-154b-4c76-9bd3-c8f88648b5ff",  # object
     }
 )
+_MIN_SECRET = 6
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 _SECRET = "1b47061264138c4ac30d75fd1eb44270"
 
 
 def decode(struct: struct_pb2.Struct) -> dict[str, Any]:
     """Return the properties of a message, markers included; whole numbers become int."""
-    return cast("dict[str, Any]", json_format.MessageToDict(struct))
+    return {name: _decode(value) for name, value in struct.fields.items()}
 
 
 def encode(properties: Mapping[str, Any]) -> struct_pb2.Struct:
@@ -78,7 +79,21 @@ def secret_texts(values: Iterable[Any]) -> list[str]:
         if isinstance(leaf, str)
         for line in (leaf, *leaf.splitlines())
     }
-    return sorted((line for line in lines if len(line) >= 6), key=len, reverse=True)  # noqa: PLR2004
+    return sorted((line for line in lines if len(line) >= _MIN_SECRET), key=len, reverse=True)
+
+
+def _decode(value: struct_pb2.Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return decode(value.struct_value)
+    if kind == "list_value":
+        return [_decode(item) for item in value.list_value.values]
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() else number
+    if kind == "bool_value":
+        return value.bool_value
+    return value.string_value if kind == "string_value" else None
 
 
 def _is_dict(value: Any) -> TypeGuard[dict[str, Any]]:

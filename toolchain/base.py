@@ -141,7 +141,9 @@ def _has(client: docker.DockerClient, tag: str) -> bool:
 
 def _need_debootstrap(report: Callable[[str], None]) -> None:
     if os.geteuid() != 0:
-        raise ToolchainError("Can't make a base image: debootstrap needs root; run this as root, or use official images.")
+        raise ToolchainError(
+            "Can't make a base image: debootstrap needs root; run this as root, or use official images."
+        )
     if shutil.which("debootstrap"):
         return
     if not shutil.which("apt-get"):

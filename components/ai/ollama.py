@@ -9,7 +9,7 @@ import pulumi_docker as docker
 
 from components.context import Platform
 from components.images import OLLAMA, OLLAMA_AMD, Image
-from components.service import Container, DataVolume, Deployment, Health, Network, Service, deploy_job
+from components.service import TEMPORARY, Container, DataVolume, Deployment, Health, Network, Service, deploy_job
 from settings import ROOT, Accelerator, OllamaModel
 
 PORT = 11434
@@ -49,7 +49,7 @@ class Ollama(Service):
             memory_mb=chosen.memory_mb,
             cpus=chosen.cpus,
             shared_memory_mb=chosen.shared_memory_mb,
-            temporary={"/tmp": 1024},
+            temporary={TEMPORARY: 1024},
             extra=devices(self.settings.accelerator, chosen.gpu_count),
         )
 
@@ -73,16 +73,18 @@ class Ollama(Service):
         if model.file:
             path = Path(model.file)
             path = (path if path.is_absolute() else ROOT / path).resolve()
-            command = f"printf 'FROM /model/{path.name}\\n' > /tmp/Modelfile && ollama create {model.name} -f /tmp/Modelfile"
+            command = (
+                f"printf 'FROM /model/{path.name}\\n' > /tmp/Modelfile && ollama create {model.name} -f /tmp/Modelfile"
+            )
             binds = {f"/model/{path.name}": str(path)}
         return Container(
             entrypoint=("sh", "-c", command),
-            environment={"OLLAMA_HOST": f"ollama:{PORT}", "HOME": "/tmp"},
+            environment={"OLLAMA_HOST": f"ollama:{PORT}", "HOME": TEMPORARY},
             health=Health(command=("true",)),
             networks=(Network.MODELS,),
             binds=binds,
             memory_mb=512,
-            temporary={"/tmp": 64},
+            temporary={TEMPORARY: 64},
         )
 
 
@@ -101,5 +103,3 @@ def devices(accelerator: Accelerator, count: int) -> Mapping[str, Any]:
             "group_adds": ["video", "render"],
         }
     return {}
-
-

@@ -7,7 +7,18 @@ from components.context import Platform
 from components.data import postgres, redis
 from components.identity import keycloak, realm
 from components.images import OPEN_WEBUI, Image
-from components.service import FILES, Container, Database, DataVolume, Health, Network, OidcClient, Route, Service
+from components.service import (
+    FILES,
+    TEMPORARY,
+    Container,
+    Database,
+    DataVolume,
+    Health,
+    Network,
+    OidcClient,
+    Route,
+    Service,
+)
 from settings import Role
 
 HOST = "chat"
@@ -63,7 +74,7 @@ class OpenWebui(Service):
                 "PORT": str(PORT),
                 "ENV": "prod",
                 "DATA_DIR": DATA,
-                "HOME": "/tmp",
+                "HOME": TEMPORARY,
                 "WEBUI_NAME": self.settings.chat.title,
                 "WEBUI_URL": address,
                 "CORS_ALLOW_ORIGIN": address,
@@ -123,5 +134,5 @@ class OpenWebui(Service):
             networks=(Network.APPLICATIONS, Network.DATA),
             volumes=(DataVolume(name="open-webui-data", path=DATA),),
             memory_mb=self.settings.chat.memory_mb,
-            temporary={"/tmp": 256},
+            temporary={TEMPORARY: 256},
         )

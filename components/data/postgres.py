@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 
-from components.images import POSTGRES, Image
 from components.context import Platform
+from components.images import POSTGRES, Image
 from components.service import (
     FILES,
+    TEMPORARY,
     Container,
     Database,
     DataVolume,
@@ -28,7 +29,9 @@ def password(platform: Platform, database: str) -> pulumi.Output[str]:
 
 def address(platform: Platform, database: str) -> pulumi.Output[str]:
     """Return the address of a database as most libraries read it; secret."""
-    return pulumi.Output.concat("postgresql://", database, ":", password(platform, database), "@postgres:5432/", database)
+    return pulumi.Output.concat(
+        "postgresql://", database, ":", password(platform, database), "@postgres:5432/", database
+    )
 
 
 class Postgres(Service):
@@ -59,12 +62,14 @@ class Postgres(Service):
                 "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C --auth-host=scram-sha-256",
             },
             files={"password": platform.secret("postgres-password")},
-            health=Health(command=("pg_isready", "--quiet", "--host=127.0.0.1", "--username=postgres"), interval_seconds=5),
+            health=Health(
+                command=("pg_isready", "--quiet", "--host=127.0.0.1", "--username=postgres"), interval_seconds=5
+            ),
             networks=(Network.DATA,),
             volumes=(DataVolume(name="postgres-data", path="/var/lib/postgresql/data"),),
             user=USER,
             memory_mb=limits.memory_mb,
-            temporary={"/var/run/postgresql": 8, "/tmp": 64},
+            temporary={"/var/run/postgresql": 8, TEMPORARY: 64},
             # A checkpoint of large buffers takes its time, and a killed server has to recover.
             stop_seconds=60,
         )
@@ -73,19 +78,23 @@ class Postgres(Service):
         """Make the databases that the services ask for; what exists stays, and each password is set anew."""
         databases = [database for service in platform.services.values() for database in service.databases()]
         passwords = {database.name: password(platform, database.name) for database in databases}
-        script = pulumi.Output.secret(passwords).apply(lambda values: _script(databases, values))
+        script = pulumi.Output.secret(pulumi.Output.all(**passwords)).apply(lambda values: _script(databases, values))
         job = deploy_job(
             "postgres-databases",
             self.image,
             Container(
-                command=("sh", "-c", f'PGPASSWORD="$(cat {FILES}/password)" exec psql --no-psqlrc --quiet --file={FILES}/databases.sql'),
+                command=(
+                    "sh",
+                    "-c",
+                    f'PGPASSWORD="$(cat {FILES}/password)" exec psql --no-psqlrc --quiet --file={FILES}/databases.sql',
+                ),
                 environment={"PGHOST": "postgres", "PGUSER": "postgres", "PGDATABASE": "postgres"},
                 files={"password": platform.secret("postgres-password"), "databases.sql": script},
                 health=Health(command=("true",)),
                 networks=(Network.DATA,),
                 user=USER,
                 memory_mb=128,
-                temporary={"/tmp": 8},
+                temporary={TEMPORARY: 8},
             ),
             platform=platform,
             parent=deployment,
@@ -99,10 +108,13 @@ def _script(databases: Sequence[Database], passwords: Mapping[str, str]) -> str:
     lines = ["\\set ON_ERROR_STOP on"]
     for database in sorted(databases, key=lambda database: database.name):
         name = database.name
+        # Names and passwords are of letters, digits and hyphens only; SQL has no CREATE ROLE IF NOT EXISTS.
         lines += [
-            f"SELECT 'CREATE ROLE \"{name}\" LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
+            f"SELECT 'CREATE ROLE \"{name}\" LOGIN'",
+            f" WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
             f"ALTER ROLE \"{name}\" PASSWORD '{passwords[name]}';",
-            f"SELECT 'CREATE DATABASE \"{name}\" OWNER \"{name}\"' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec",
+            f'SELECT \'CREATE DATABASE "{name}" OWNER "{name}"\'',
+            f" WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec",
             f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC;',
             f'\\connect "{name}"',
             *(f'CREATE EXTENSION IF NOT EXISTS "{extension}";' for extension in database.extensions),

@@ -2,8 +2,8 @@
 
 import pulumi
 
-from components.images import REDIS, Image
 from components.context import Platform
+from components.images import REDIS, Image
 from components.service import FILES, Container, DataVolume, Health, Network, Service
 
 PASSWORD = "redis-password"  # noqa: S105 -- the name of a secret

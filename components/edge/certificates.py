@@ -45,9 +45,7 @@ class Certificates(pulumi.ComponentResource):
                 ),
                 options,
             )
-            key = tls.PrivateKey(
-                "certificate-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options
-            )
+            key = tls.PrivateKey("certificate-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options)
             request = tls.CertRequest(
                 "certificate-request",
                 tls.CertRequestArgs(

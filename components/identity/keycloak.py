@@ -9,6 +9,7 @@ from components.data import postgres
 from components.identity import realm
 from components.images import KEYCLOAK, Image
 from components.service import (
+    TEMPORARY,
     Container,
     Database,
     Deployment,
@@ -41,7 +42,15 @@ class Keycloak(Service):
     def routes(self) -> tuple[Route, ...]:
         """Return the address of sign-in, the account page and the admin console."""
         realm = self.settings.keycloak.realm
-        return (Route(host=HOST, port=8080, health_path="/realms/master", title="Keycloak: your account", path=f"/realms/{realm}/account/"),)
+        return (
+            Route(
+                host=HOST,
+                port=8080,
+                health_path="/realms/master",
+                title="Keycloak: your account",
+                path=f"/realms/{realm}/account/",
+            ),
+        )
 
     def databases(self) -> tuple[Database, ...]:
         """Return Keycloak's database."""
@@ -85,7 +94,7 @@ class Keycloak(Service):
             memory_mb=self.settings.keycloak.memory_mb,
             # The official image is built for another database; it rebuilds itself at its first start.
             read_only=platform.machine.images == "built",
-            temporary={"/tmp": 64, "/opt/keycloak/data": 64},
+            temporary={TEMPORARY: 64, "/opt/keycloak/data": 64},
             stop_seconds=30,
         )
 

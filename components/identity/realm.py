@@ -55,7 +55,9 @@ def deploy(
             ),
             options,
         )
-        groups[role] = keycloak.Group(f"group-{role}", keycloak.GroupArgs(realm_id=realm.id, name=GROUPS[role]), options)
+        groups[role] = keycloak.Group(
+            f"group-{role}", keycloak.GroupArgs(realm_id=realm.id, name=GROUPS[role]), options
+        )
         keycloak.GroupRoles(
             f"group-{role}-roles",
             keycloak.GroupRolesArgs(realm_id=realm.id, group_id=groups[role].id, role_ids=[realm_role.id]),
@@ -188,7 +190,9 @@ def _client(
     for name, roles in client.roles.items():
         role = keycloak.Role(
             f"client-{client.client_id}-role-{name}",
-            keycloak.RoleArgs(realm_id=realm.id, client_id=resource.id, name=name, description=f"{client.title}: {name}"),
+            keycloak.RoleArgs(
+                realm_id=realm.id, client_id=resource.id, name=name, description=f"{client.title}: {name}"
+            ),
             options,
         )
         granted += [(included_in, role) for included_in in roles]
@@ -219,7 +223,8 @@ def _users(
             ),
             # The person may change name, password and second factor; the deployment does not set them back.
             pulumi.ResourceOptions.merge(
-                options, pulumi.ResourceOptions(ignore_changes=["initialPassword", "requiredActions", "firstName", "lastName"])
+                options,
+                pulumi.ResourceOptions(ignore_changes=["initialPassword", "requiredActions", "firstName", "lastName"]),
             ),
         )
         keycloak.UserGroups(

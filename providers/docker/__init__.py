@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import docker
 import docker.errors
-import docker.tls
 from docker import DockerClient
 
 from providers.docker.container import Container

@@ -12,11 +12,9 @@ from providers.resource import ProviderError
 
 @contextlib.contextmanager
 def errors(what: str) -> Generator[None]:
-    """Turn an error of the daemon into one that says ``what`` failed and the daemon's own words; not found stays that."""
+    """Turn an error of the daemon into one that says ``what`` failed and the daemon's own words."""
     try:
         yield
-    except docker.errors.NotFound:
-        raise
     except docker.errors.APIError as error:
         raise ProviderError(f"{what}: {error.explanation or error}") from error
     except (docker.errors.DockerException, requests.RequestException) as error:
@@ -31,5 +29,3 @@ def labels(inputs: Iterable[Mapping[str, str]] | None) -> dict[str, str]:
 def label_list(found: Mapping[str, str] | None) -> list[dict[str, str]]:
     """Return Docker's labels in the form of the schema."""
     return [{"label": name, "value": value} for name, value in sorted((found or {}).items())]
-
-

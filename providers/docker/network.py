@@ -1,5 +1,8 @@
 """``docker.Network``."""
 
+# The SDK for Python is typed in part only, and property values are whatever the schema says.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -30,7 +33,7 @@ class Network(ResourceType[DockerClient]):
 
     def create(self, client: DockerClient, inputs: Properties) -> Created:
         """Create the network; another one of the same name is an error, though Docker would allow it."""
-        ipam = {
+        ipam: Any = {
             "Driver": inputs["ipamDriver"],
             "Options": inputs.get("ipamOptions") or {},
             "Config": [
@@ -59,12 +62,12 @@ class Network(ResourceType[DockerClient]):
 
     def read(self, client: DockerClient, identifier: str, outputs: Properties) -> Properties | None:
         """Return what the daemon says; pools that it chose itself are shown only where the program gave some."""
-        try:
-            with errors(f"cannot read network {identifier}"):
-                found: dict[str, Any] = client.api.inspect_network(identifier)
-        except docker.errors.NotFound:
-            return None
         del outputs
+        with errors(f"cannot read network {identifier}"):
+            try:
+                found: dict[str, Any] = client.api.inspect_network(identifier)
+            except docker.errors.NotFound:
+                return None
         return {
             "name": found["Name"],
             "driver": found["Driver"],

@@ -1,5 +1,8 @@
 """``docker.Volume``."""
 
+# The SDK for Python is typed in part only, and property values are whatever the schema says.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -36,11 +39,11 @@ class Volume(ResourceType[DockerClient]):
     def read(self, client: DockerClient, identifier: str, outputs: Properties) -> Properties | None:
         """Return what the daemon says."""
         del outputs
-        try:
-            with errors(f"cannot read volume {identifier}"):
+        with errors(f"cannot read volume {identifier}"):
+            try:
                 found: dict[str, Any] = client.api.inspect_volume(identifier)
-        except docker.errors.NotFound:
-            return None
+            except docker.errors.NotFound:
+                return None
         return {
             "name": found["Name"],
             "driver": found["Driver"],

@@ -1,5 +1,6 @@
 """A small client of Keycloak's admin REST API."""
 
+import contextlib
 import dataclasses
 import http
 import json
@@ -19,7 +20,7 @@ STARTUP_SECONDS = 60.0
 
 _RETRY_SECONDS = 1.0
 _TOKEN_MARGIN_SECONDS = 10.0
-# A realm takes longer to create than the official default of 5 s on a small machine, and repeating it would be a conflict.
+# On a small machine a realm takes longer than the official default of 5 s, and repeating its creation is a conflict.
 _LEAST_ANSWER_SECONDS = 30.0
 
 
@@ -108,10 +109,8 @@ class Keycloak:
 
     def delete(self, *path: str, body: Any = None) -> None:
         """Remove something; that it is gone already is no error."""
-        try:
+        with contextlib.suppress(NotFoundError):
             self._request("DELETE", path, body=body)
-        except NotFoundError:
-            pass
 
     def forget_token(self) -> None:
         """Log in anew at the next request: a token has no rights on a realm that is younger than itself."""
@@ -150,7 +149,8 @@ class Keycloak:
             response = self._send("POST", url, form=form)
             if not response.is_success:
                 raise ProviderError(
-                    f"Keycloak at {self._login_url} refuses the login of {who} in the realm '{realm}': {_reason(response)}"
+                    f"Keycloak at {self._login_url} refuses the login of {who} in the realm '{realm}':"
+                    f" {_reason(response)}"
                 )
             answer = response.json()
             self._token = str(answer["access_token"])
@@ -169,7 +169,8 @@ class Keycloak:
         if settings.client_id and settings.client_secret:
             return f"the client '{settings.client_id}'", form | {"grant_type": "client_credentials"}
         raise ProviderError(
-            "the Keycloak provider has no credentials: set clientId and clientSecret, or clientId, username and password"
+            "the Keycloak provider has no credentials:"
+            " set clientId and clientSecret, or clientId, username and password"
         )
 
     def _send(

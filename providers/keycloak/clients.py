@@ -1,4 +1,4 @@
-"""OpenID Connect clients, client scopes, and what belongs to a client: its scopes and the roles of its service account."""
+"""OpenID Connect clients and what belongs to them: client scopes, and the roles of service accounts."""
 
 import abc
 from collections.abc import Mapping
@@ -72,7 +72,7 @@ class Client(Record):
     noun = "client"
     named_by = "clientId"
     constants: ClassVar[Representation] = {"protocol": "openid-connect"}
-    fields: dict[str, Mapped] = {
+    fields = {
         "realmId": Local(required=True, replaces=True),
         "clientId": Field("clientId", autoname=True),
         "accessType": AccessType(),
@@ -166,7 +166,7 @@ class ClientScope(Record):
     token = "keycloak:openid/clientScope:ClientScope"
     noun = "client scope"
     constants: ClassVar[Representation] = {"protocol": "openid-connect"}
-    fields: dict[str, Mapped] = {
+    fields = {
         "realmId": Local(required=True, replaces=True),
         "name": Field("name", autoname=True),
         "description": Field("description", zero=""),
@@ -284,7 +284,7 @@ def _replacing(*names: str) -> Mapping[str, Property]:
 
 
 class ClientServiceAccountRole(_ServiceAccountRole):
-    """A role of a client for a service account; ``clientId`` is the internal identifier of the client that has the role."""
+    """A role of a client for a service account; ``clientId`` is the internal identifier of the role's client."""
 
     token = "keycloak:openid/clientServiceAccountRole:ClientServiceAccountRole"
     properties = _replacing("realmId", "clientId", "serviceAccountUserId", "role")

@@ -1,4 +1,4 @@
-"""What a realm records, and the actions that it can require of users. Both exist with a realm: creating one means setting it."""
+"""What a realm records, and the actions that it can require of users; both exist with it, so creating means setting."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
@@ -10,7 +10,7 @@ from providers.resource import Created, Properties, ResourceType
 
 
 class RealmEvents(ResourceType[Keycloak]):
-    """The events that a realm stores and who listens to them; the identifier is the realm's name. ``eventsExpiration`` is in seconds."""
+    """The events that a realm stores, for `eventsExpiration` s, and who listens; it is identified by the realm."""
 
     token = "keycloak:index/realmEvents:RealmEvents"
     fields: ClassVar[Mapping[str, Mapped]] = {

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from providers.keycloak.client import Keycloak
-from providers.keycloak.mapping import VALUES, Field, Local, Mapped, Path, Representation
+from providers.keycloak.mapping import VALUES, Field, Local, Path, Representation
 from providers.keycloak.record import EXHAUSTIVE, Assignment, Record
 from providers.resource import Properties, Property
 
@@ -13,7 +13,7 @@ class Group(Record):
 
     token = "keycloak:index/group:Group"
     noun = "group"
-    fields: dict[str, Mapped] = {
+    fields = {
         "realmId": Local(required=True, replaces=True),
         "parentId": Local(replaces=True),
         "name": Field("name", autoname=True),

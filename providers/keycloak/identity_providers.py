@@ -43,7 +43,7 @@ _SHARED: dict[str, Mapped] = {
 
 
 class _Broker(Record):
-    """An identity provider; its identifier is its alias. Keycloak does not give its secret away, so drift of that is not seen."""
+    """An identity provider; its identifier is its alias. Keycloak masks its secret, so drift of that is not seen."""
 
     noun = "identity provider"
     named_by = "alias"
@@ -66,7 +66,7 @@ class IdentityProvider(_Broker):
     """Any OpenID Connect provider."""
 
     token = "keycloak:oidc/identityProvider:IdentityProvider"
-    fields: dict[str, Mapped] = {
+    fields = {
         **_SHARED,
         "alias": Field("alias", required=True, replaces=True),
         "providerId": Field("providerId", default="oidc"),
@@ -93,7 +93,7 @@ class GoogleIdentityProvider(_Broker):
     """Google."""
 
     token = "keycloak:oidc/googleIdentityProvider:GoogleIdentityProvider"
-    fields: dict[str, Mapped] = {
+    fields = {
         **_SHARED,
         "alias": Field("alias", replaces=True, default="google"),
         "providerId": Field("providerId", default="google"),
@@ -140,7 +140,7 @@ class HardcodedRoleIdentityMapper(_BrokerMapper):
     """A role for all users of an identity provider: ``role``, or ``client.role`` for one of a client."""
 
     token = "keycloak:index/hardcodedRoleIdentityMapper:HardcodedRoleIdentityMapper"
-    fields: dict[str, Mapped] = {**_MAPPER, "role": _text("role")}
+    fields = {**_MAPPER, "role": _text("role")}
 
     def kind(self, client: Keycloak, inputs: Properties) -> str:
         return "oidc-hardcoded-role-idp-mapper"
@@ -150,7 +150,7 @@ class HardcodedGroupIdentityProviderMapper(_BrokerMapper):
     """A group, by path, for all users of an identity provider."""
 
     token = "keycloak:index/hardcodedGroupIdentityProviderMapper:HardcodedGroupIdentityProviderMapper"
-    fields: dict[str, Mapped] = {**_MAPPER, "group": _text("group")}
+    fields = {**_MAPPER, "group": _text("group")}
 
     def kind(self, client: Keycloak, inputs: Properties) -> str:
         return "oidc-hardcoded-group-idp-mapper"
@@ -160,7 +160,7 @@ class AttributeToRoleIdentityMapper(_BrokerMapper):
     """A role for those users of an OpenID Connect provider who have a claim with a certain value."""
 
     token = "keycloak:index/attributeToRoleIdentityMapper:AttributeToRoleIdentityMapper"
-    fields: dict[str, Mapped] = {
+    fields = {
         **_MAPPER,
         "role": _text("role", required=True),
         "claimName": _text("claim"),

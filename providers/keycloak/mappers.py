@@ -75,7 +75,7 @@ class AudienceProtocolMapper(ProtocolMapper):
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
         if inputs.get("includedClientAudience") and inputs.get("includedCustomAudience"):
             raise ProviderError(
-                f"audience mapper '{inputs['name']}': includedClientAudience and includedCustomAudience exclude each other"
+                f"audience mapper '{inputs['name']}': give either includedClientAudience or includedCustomAudience"
             )
 
 

@@ -1,7 +1,7 @@
 """How properties of the schema map to Keycloak's JSON representations, as data.
 
-Reading keeps the form that the program chose where it means the same (``60s`` for ``1m0s``, another order of a list that has none),
-so that only a real difference is one.
+Reading keeps the form that the program chose where it means the same (``60s`` for ``1m0s``, another order of a list
+that has none), so that only a real difference is one.
 """
 
 import abc
@@ -126,7 +126,7 @@ class Mapped(abc.ABC):
 
     @abc.abstractmethod
     def read(self, representation: Representation, prior: Any) -> Any:
-        """Return the value in a representation, None if there is none, in the form of ``prior`` if that means the same."""
+        """Return the value in a representation, None if there is none; ``prior`` if that means the same."""
 
     def problem(self, value: Any) -> str | None:
         """Return what is wrong with a given value, or None."""
@@ -137,9 +137,9 @@ class Mapped(abc.ABC):
 class Field(Mapped):
     """A single value at one place.
 
-    ``default`` is the official provider's and always written. Without it, ``zero`` is written where the program gives nothing, which
-    is how removing a property from the program resets it; None leaves it to Keycloak. A ``computed`` one gets its zero only at
-    creation and later keeps what it is in Keycloak, as with the official provider.
+    ``default`` is the official provider's and always written. Without it, ``zero`` is written where the program gives
+    nothing, which is how removing a property from the program resets it; None leaves it to Keycloak. A ``computed`` one
+    gets its zero only at creation and later keeps what it is in Keycloak, as with the official provider.
     """
 
     def __init__(
@@ -237,9 +237,10 @@ class Some(Mapped):
 class Block(Mapped):
     """An object in the schema whose properties have places of their own.
 
-    Where it is given, what it leaves out gets the official defaults, and reading returns only what was given. ``present`` is
-    written with it and tells when reading whether there is one, as does ``exists``, a place that must not be empty. ``absent`` is
-    written where none is given. ``reset`` writes the defaults of its properties then, too. ``cleared`` is emptied in both cases.
+    Where it is given, what it leaves out gets the official defaults, and reading returns only what was given.
+    ``present`` is written with it and tells when reading whether there is one, as does ``exists``, a place that must
+    not be empty. ``absent`` is written where none is given; ``reset`` writes the defaults of its properties then, too.
+    ``cleared`` is emptied in both cases.
     """
 
     def __init__(
@@ -313,7 +314,7 @@ def write(
 
 
 def read(fields: Mapping[str, Mapped], representation: Representation, prior: Properties) -> dict[str, Any]:
-    """Return the properties in a representation, in the form of ``prior`` where that means the same; None for one that is gone."""
+    """Return the properties in a representation, as ``prior`` where that means the same; None for one that is gone."""
     values = {name: field.read(representation, prior.get(name)) for name, field in fields.items()}
     return {name: value for name, value in values.items() if value is not None or prior.get(name) is not None}
 

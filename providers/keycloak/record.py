@@ -11,7 +11,7 @@ from providers.resource import Created, PartialFailureError, Properties, Propert
 
 
 class Record(ResourceType[Keycloak]):
-    """A type whose resources are records in a collection of Keycloak's admin API; its fields say nearly everything about it."""
+    """A type whose resources are records in a collection of Keycloak's API; its fields say nearly all about it."""
 
     noun: ClassVar[str]
     """What a person calls it, for messages."""
@@ -49,7 +49,7 @@ class Record(ResourceType[Keycloak]):
         """
 
     def finish(self, client: Keycloak, identifier: str, inputs: Properties, before: Properties | None) -> None:
-        """Do what a record needs beside its representation; ``before`` are the outputs of the state, None for a new one."""
+        """Do what a record needs beside its representation; ``before`` is the state, None for a new one."""
 
     def describe(
         self, client: Keycloak, identifier: str, representation: Representation, prior: Properties
@@ -105,8 +105,7 @@ class Record(ResourceType[Keycloak]):
 class Assignment(ResourceType[Keycloak]):
     """A type that says which members something has: the roles of a group, the groups of a user, the scopes of a client.
 
-    Members are named by texts, such as identifiers of roles. Where ``exhaustive`` is false, other members are left alone and not
-    reported.
+    Members are texts, such as identifiers of roles. Where ``exhaustive`` is false, others are left alone and unreported.
     """
 
     members: ClassVar[str]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from providers.keycloak.client import Keycloak
-from providers.keycloak.mapping import NAMES, VALUES, Field, Local, Mapped, Path, Representation
+from providers.keycloak.mapping import NAMES, VALUES, Field, Local, Path, Representation
 from providers.keycloak.record import EXHAUSTIVE, Assignment, Record
 from providers.resource import Properties, Property, ProviderError
 
@@ -14,7 +14,7 @@ class Role(Record):
 
     token = "keycloak:index/role:Role"
     noun = "role"
-    fields: dict[str, Mapped] = {
+    fields = {
         "realmId": Local(required=True, replaces=True),
         "clientId": Local(replaces=True),
         "name": Field("name", autoname=True),
@@ -27,7 +27,7 @@ class Role(Record):
         return _container(str(inputs["realmId"]), inputs.get("clientId"))
 
     def address(self, identifier: str, inputs: Properties) -> Path:
-        return ("realms", str(inputs["realmId"]), "roles-by-id", identifier)
+        return _by_identifier(inputs, identifier)
 
     def identify(self, client: Keycloak, inputs: Properties, location: str) -> str:
         # The address of a new role ends with its name.
@@ -52,7 +52,7 @@ class Role(Record):
 
 
 class DefaultRoles(Assignment):
-    """The roles of each new user, by name; those of clients are ``client/role``. The identifier is that of the default role."""
+    """The roles of each new user, by name or ``client/name``; the identifier is that of the realm's default role."""
 
     token = "keycloak:index/defaultRoles:DefaultRoles"
     members = "defaultRoles"
@@ -87,7 +87,7 @@ class DefaultRoles(Assignment):
         client.delete(*self._composites(client, inputs), body=self._roles(client, inputs, members))
 
     def _composites(self, client: Keycloak, inputs: Properties) -> Path:
-        return ("realms", str(inputs["realmId"]), "roles-by-id", self.identify(client, inputs), "composites")
+        return (*_by_identifier(inputs, self.identify(client, inputs)), "composites")
 
     def _roles(self, client: Keycloak, inputs: Properties, names: list[str]) -> list[Representation]:
         realm = str(inputs["realmId"])
@@ -137,7 +137,7 @@ class Holder(Assignment):
         """Return roles by the address where the API wants them: one for the realm's, one for each client's."""
         found: dict[Path, list[Representation]] = {}
         for identifier in roles:
-            role = client.get("realms", str(inputs["realmId"]), "roles-by-id", identifier)
+            role = client.get(*_by_identifier(inputs, identifier))
             container = ("clients", str(role["containerId"])) if role.get("clientRole") else ("realm",)
             found.setdefault((*self._mappings(inputs), *container), []).append(role)
         return found
@@ -188,6 +188,10 @@ def set_composites(client: Keycloak, address: Path, current: list[str], wanted: 
 
 def _composites(client: Keycloak, address: Path) -> list[str]:
     return [str(role["id"]) for role in cast("list[Representation]", client.get(*address))]
+
+
+def _by_identifier(inputs: Properties, identifier: str) -> Path:
+    return ("realms", str(inputs["realmId"]), "roles-by-id", identifier)
 
 
 def _container(realm: str, owner: Any) -> Path:

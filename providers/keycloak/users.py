@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from providers.keycloak.client import Keycloak
-from providers.keycloak.mapping import FLAG, NAMES, VALUES, Field, Local, Mapped, Path, Representation
+from providers.keycloak.mapping import FLAG, NAMES, VALUES, Field, Local, Path, Representation
 from providers.keycloak.record import Record
 from providers.resource import Properties, ProviderError
 
 
 class User(Record):
-    """A user. Its initial password is set when it is created, and never again: it belongs to the person from then on."""
+    """A user. Its initial password is set when it is created and never again: it is the person's from then on."""
 
     token = "keycloak:index/user:User"
     noun = "user"
     named_by = "username"
-    fields: dict[str, Mapped] = {
+    fields = {
         "realmId": Local(required=True, replaces=True),
         "username": Field("username", required=True, replaces=True),
         "email": Field("email", zero=""),
@@ -23,7 +23,8 @@ class User(Record):
         "firstName": Field("firstName", zero=""),
         "lastName": Field("lastName", zero=""),
         "enabled": Field("enabled", codec=FLAG, default=True),
-        "requiredActions": Field("requiredActions", codec=NAMES, zero=[]),
+        # Kept where the program says nothing: Keycloak adds to it, such as for a temporary password.
+        "requiredActions": Field("requiredActions", codec=NAMES, zero=[], computed=True),
         "attributes": Field("attributes", codec=VALUES, zero={}),
         "initialPassword": Local(secret=True),
     }
@@ -46,7 +47,7 @@ class User(Record):
             return
         password = inputs.get("initialPassword")
         if password:
-            # With the user and not after it, so that a password that the realm's policy refuses makes no user without one.
+            # With the user and not after it, so that a password that the realm refuses makes no user without one.
             temporary = bool(password.get("temporary"))
             representation["credentials"] = [{"type": "password", "value": password["value"], "temporary": temporary}]
 
@@ -56,6 +57,6 @@ class User(Record):
             kept = cast("Mapping[str, Any]", client.get(*self.address(identifier, inputs)).get("attributes") or {})
             if lost := sorted(wanted.keys() - kept.keys()):
                 raise ProviderError(
-                    f"the realm '{inputs['realmId']}' drops the attributes {', '.join(lost)} of the user '{inputs['username']}':"
+                    f"the realm '{inputs['realmId']}' drops {', '.join(lost)} of the user '{inputs['username']}':"
                     " its user profile neither declares them nor allows unmanaged attributes"
                 )

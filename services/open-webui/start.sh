@@ -13,4 +13,11 @@ if [ -z "${WEBUI_SECRET_KEY:-}" ]; then
     export WEBUI_SECRET_KEY
 fi
 
+# It copies its static files to this place at each start; where that is read-only each one would be an error in the log.
+if [ -z "${STATIC_DIR:-}" ] && [ ! -w open_webui/static ]; then
+    STATIC_DIR="$(mktemp --directory)"
+    cp --recursive open_webui/static/. "$STATIC_DIR"
+    export STATIC_DIR
+fi
+
 exec open-webui serve --host "${HOST:-0.0.0.0}" --port "${PORT:-8080}"

@@ -1,0 +1,310 @@
+"""The command line. What a command needs is imported when it runs, so that help and plan start at once."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from operations.lifecycle import Options
+    from operations.project import Project
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EPILOG = """\b
+Examples:
+  ./aikit doctor                          is this machine ready?
+  ./aikit up                              deploy stack dev, asking before changes
+  ./aikit up --stack prod --yes           deploy stack prod without asking
+  ./aikit preview --stack prod            what would change?
+  ./aikit status                          what runs, and how it is
+  ./aikit outputs administratorPassword --show-secrets
+  ./aikit destroy                         remove everything but data
+
+\b
+Exit codes:
+  0  done                                 2  wrong use or settings, nothing changed
+  1  failed, or forbidden by a policy     3  changes not expected, or a service not healthy
+  130  interrupted; the next up finishes what was begun
+
+Settings are in Pulumi.<stack>.yaml; docs/settings.md explains each."""
+
+
+def stack_option(command: Command) -> Command:
+    """Add ``--stack``."""
+    return click.option(
+        "--stack",
+        "-s",
+        envvar="AIKIT_STACK",
+        default="dev",
+        show_default=True,
+        show_envvar=True,
+        metavar="NAME",
+        help="Stack to work on.",
+    )(command)
+
+
+def yes_option(command: Command) -> Command:
+    """Add ``--yes``."""
+    return click.option("--yes", "-y", is_flag=True, help="Agree beforehand to everything that would be asked.")(
+        command
+    )
+
+
+def json_option(command: Command) -> Command:
+    """Add ``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def _options(stack: str, *, yes: bool = False, as_json: bool = False) -> "Options":
+    from operations.lifecycle import Options
+
+    return Options(_project(), stack, yes=yes, as_json=as_json)
+
+
+def _project() -> "Project":
+    """Return the project to work on: a caller's, such as a test's, else the one that this file belongs to."""
+    from operations.project import Project
+
+    given = click.get_current_context().find_object(Project)
+    return given or Project()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EPILOG)
+def cli() -> None:
+    """A self-hosted AI platform behind single sign-on, as one dependency graph that you preview, change and test."""
+
+
+@cli.command()
+@stack_option
+@yes_option
+@json_option
+def up(stack: str, yes: bool, as_json: bool) -> int:
+    """Make the platform what the settings say.
+
+    Installs what is missing, checks this machine, the settings and the policies, shows what would change, and changes it after you
+    agree. Ends with every service's address. Run it again after any change of a setting; a run that was interrupted is finished by the
+    next one.
+    """
+    from operations import lifecycle
+
+    return lifecycle.up(_options(stack, yes=yes, as_json=as_json))
+
+
+@cli.command()
+@stack_option
+@click.option("--refresh", is_flag=True, help="Compare with what really exists, not with the last run's state.")
+@click.option("--expect-no-changes", is_flag=True, help="End with exit code 3 if anything would change.")
+@json_option
+def preview(stack: str, refresh: bool, expect_no_changes: bool, as_json: bool) -> int:
+    r"""Show what `up` would change.
+
+    \b
+    ./aikit preview --refresh --expect-no-changes     has anything drifted? (exit code 3: yes)
+    """
+    from operations import lifecycle
+
+    return lifecycle.preview(_options(stack, as_json=as_json), refresh=refresh, expect_no_changes=expect_no_changes)
+
+
+@cli.command()
+@stack_option
+@json_option
+@click.option("--mermaid", is_flag=True, help="Print a Mermaid drawing.")
+@click.option("--against", metavar="REF", help="Show the difference to the plan of a git revision instead.")
+@click.option("--markdown", is_flag=True, help="Write the difference for a comment on a pull request.")
+def plan(stack: str, as_json: bool, mermaid: bool, against: str | None, markdown: bool) -> int:
+    r"""Show what the program declares, without Docker, engine, network or secrets.
+
+    \b
+    ./aikit plan                          the graph as a tree, judged by the policies
+    ./aikit plan --json                   for other programs
+    ./aikit plan --mermaid                a drawing
+    ./aikit plan --against main           what changed since main
+    """
+    from operations import plan as plans
+
+    return plans.command(stack, as_json=as_json, mermaid=mermaid, against=against, markdown=markdown)
+
+
+@cli.command()
+@stack_option
+@yes_option
+@click.option(
+    "--data", is_flag=True, help="Remove the data volumes and the generated secrets, too. Nothing brings them back."
+)
+@click.option("--keep-images", is_flag=True, help="Keep the images that were built.")
+def destroy(stack: str, yes: bool, data: bool, keep_images: bool) -> int:
+    """Remove the containers, networks and built images.
+
+    Data volumes are kept, and with them the generated secrets: the next `up` brings back the same platform with all accounts. With
+    --data everything goes.
+    """
+    from operations import lifecycle
+
+    return lifecycle.destroy(_options(stack, yes=yes), data=data, keep_images=keep_images)
+
+
+@cli.command()
+@stack_option
+def refresh(stack: str) -> int:
+    """Make the state what really exists, without changing anything else."""
+    from operations import lifecycle
+
+    return lifecycle.refresh(_options(stack))
+
+
+@cli.command()
+@stack_option
+@json_option
+def status(stack: str, as_json: bool) -> int:
+    """Show every service: address, health, restarts, memory. Exit code 3 if one is not healthy."""
+    from operations import views
+
+    return views.status(_options(stack, as_json=as_json))
+
+
+@cli.command()
+@stack_option
+@json_option
+def doctor(stack: str, as_json: bool) -> int:
+    """Check settings, Docker, ports, memory, disk, host names, state and passphrase; each finding names its cure."""
+    from operations import views
+
+    return views.doctor(_options(stack, as_json=as_json))
+
+
+@cli.command()
+@click.argument("name", required=False)
+@stack_option
+@click.option("--show-secrets", is_flag=True, help="Print secrets, such as the first administrator's password.")
+@json_option
+def outputs(name: str | None, stack: str, show_secrets: bool, as_json: bool) -> int:
+    r"""Print what the platform tells about itself; with NAME, the bare value of one output.
+
+    \b
+    ./aikit outputs caCertificate > ca.pem
+    ./aikit outputs administratorPassword --show-secrets
+    """
+    from operations import views
+
+    return views.outputs(_options(stack, as_json=as_json), name, show_secrets=show_secrets)
+
+
+@cli.command()
+@click.argument("service")
+@stack_option
+@click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
+@click.option(
+    "--tail", default=200, show_default=True, type=click.IntRange(min=0), help="Lines from the end to begin with."
+)
+def logs(service: str, stack: str, follow: bool, tail: int) -> int:
+    r"""Print what a service logs.
+
+    \b
+    ./aikit logs keycloak -f
+    """
+    from operations import views
+
+    return views.logs(_options(stack), service, follow=follow, tail=tail)
+
+
+@cli.command()
+@stack_option
+@json_option
+def policies(stack: str, as_json: bool) -> int:
+    """Judge the plan by the policies; exit code 1 if it breaks a mandatory one."""
+    from operations import plan as plans
+    from operations.console import notes, print_json
+    from operations.errors import Exit, Failure
+    from policies import check
+
+    project = _project()
+    project.settings(stack)
+    try:
+        review = check.review(plans.plan(stack, project.root), stack)
+    except plans.PlanError as error:
+        raise Failure(str(error)) from error
+    if as_json:
+        print_json(review.to_json())
+    else:
+        notes.print(check.render(review))
+    return Exit.FAILED if review.blocking else Exit.OK
+
+
+@cli.command()
+@click.argument("stacks", nargs=-1)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("docs/compliance.md"),
+    show_default=True,
+    help="File to write.",
+)
+def compliance(stacks: tuple[str, ...], output: Path) -> int:
+    """Write a report of what the policies demand and how each of STACKS (default: dev and prod) fulfils it."""
+    from operations import compliance as reports
+
+    return reports.command(list(stacks) or ["dev", "prod"], output)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
+@click.option("--yes", "-y", is_flag=True, help="Agree beforehand to installing what the tests need.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def test(yes: bool, arguments: tuple[str, ...]) -> int:
+    r"""Run the tests; ARGUMENTS go to pytest.
+
+    \b
+    ./aikit test                          everything, the quickest first
+    ./aikit test tests/unit -k redis      some
+    """
+    from operations import testing
+
+    return testing.run(_project(), arguments, agreed=yes)
+
+
+def main(arguments: list[str] | None = None, project: "Project | None" = None) -> NoReturn:
+    """Run the command line and end the process with its exit code; no failure that has a known cause shows a traceback."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(arguments, project))
+
+
+def run(arguments: list[str] | None = None, project: "Project | None" = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+        project: to work on; the one that this file belongs to by default.
+    """
+    from operations.errors import Exit, Failure
+
+    try:
+        return int(cli.main(arguments, prog_name="./aikit", standalone_mode=False, obj=project) or 0)
+    except click.ClickException as error:
+        error.show()
+        return Exit.USAGE
+    except Failure as failure:
+        from operations.console import fail
+
+        for message in failure.messages:
+            fail(message)
+        return failure.code
+    except (KeyboardInterrupt, click.Abort):
+        from operations.console import say
+
+        say("interrupted; the next `./aikit up` finishes what was begun")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise KeyboardInterrupt

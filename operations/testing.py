@@ -1,0 +1,60 @@
+"""Runs the tests, with what they need from the distribution."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from operations.console import confirm, say
+from operations.errors import Exit, Failure
+from operations.lifecycle import ensure_docker
+from operations.project import Project
+
+FOLDERS = ("lint", "unit", "policies", "operations", "providers", "toolchain", "e2e")
+"""The folders of tests, the quickest first, so that a mistake shows early."""
+
+
+def run(project: Project, arguments: Sequence[str], *, agreed: bool) -> Exit:
+    """Run pytest; without a path among ``arguments``, on every folder in order.
+
+    Raises:
+        Failure: what the tests need can't be had.
+    """
+    ensure_docker(agreed=agreed)
+    _need_chromium(agreed=agreed)
+    paths = (
+        []
+        if any(
+            (project.root / argument.split("::")[0]).exists() for argument in arguments if not argument.startswith("-")
+        )
+        else [str(folder) for name in FOLDERS if (folder := project.root / "tests" / name).is_dir()]
+    )
+    environment = {**os.environ, "PYTHONPATH": str(project.root)}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *paths, *arguments], cwd=project.root, env=environment, check=False
+    )
+    # 5: pytest found no test, which is a failure of whoever named them.
+    return Exit.OK if done.returncode == 0 else Exit.FAILED
+
+
+def _need_chromium(*, agreed: bool) -> None:
+    """Install Debian's chromium where it is missing: the end-to-end tests sign in with a real browser."""
+    if shutil.which("chromium"):
+        return
+    cure = "install it (Debian: apt-get install chromium) and run this command again."
+    if os.geteuid() or not shutil.which("apt-get"):
+        raise Failure(f"The tests need the browser chromium: {cure}")
+    if not confirm("The tests need the browser chromium. Install Debian's?", agreed=agreed):
+        raise Failure(f"The tests need the browser chromium: {cure}")
+    say("installing Debian's chromium ...")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        ["apt-get", "update", "-qq"],
+        ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", "chromium", "libatomic1"],
+    ):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failure(
+                f"chromium could not be installed: `{' '.join(command)}` said: {(done.stderr or done.stdout).strip()[-500:]}"
+            )

@@ -1,0 +1,1 @@
+"""All tests, from the quick ones to those of the running platform."""

@@ -1,0 +1,1 @@
+"""Tests of the real platform: real engine, containers and browser."""

@@ -1,0 +1,105 @@
+"""One login: people sign in at Keycloak and are themselves in the chat."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import Deployed, Person
+
+WHO = "async () => (await fetch('/api/v1/auths/', {headers: {Authorization: 'Bearer ' + localStorage.token}})).json()"
+ASK = """async (model) => {
+  const answer = await fetch('/api/chat/completions', {method: 'POST',
+    headers: {Authorization: 'Bearer ' + localStorage.token, 'Content-Type': 'application/json'},
+    body: JSON.stringify({model, stream: false, messages: [{role: 'user', content: 'Hello'}]})});
+  return [answer.status, await answer.json()];
+}"""
+
+
+@pytest.mark.spec("BASE-01", "BASE-02", "SSO-01", "SSO-06", "SSO-14", "SSO-15", "SSO-18")
+def test_the_administrator_signs_in_and_gets_an_answer_from_a_model(platform: Deployed, person: Person) -> None:
+    person.sign_in(platform.url("chat"), "admin")
+    box = person.page.locator("#chat-input")
+    box.wait_for()
+    who = person.page.evaluate(WHO)
+    assert (who["email"], who["role"]) == (platform.settings.keycloak.administrator_email, "admin")
+    dismiss = person.page.get_by_role("button", name=re.compile("Okay, Let's Go|Close"))
+    if dismiss.first.is_visible():
+        dismiss.first.click()
+    person.screenshot("chat")
+    box.fill("Hello")
+    person.page.keyboard.press("Enter")
+    answer = person.page.locator("#response-content-container").first
+    expect(answer).to_have_text(re.compile(r"\S"), timeout=90_000)
+    person.screenshot("answer")
+    status, completion = person.page.evaluate(ASK, "tiny:latest")
+    assert status == 200, completion
+    assert completion["choices"][0]["message"]["content"].strip()
+
+
+@pytest.mark.spec("SSO-06", "SSO-16", "SSO-17", "SSO-19")
+@pytest.mark.parametrize("username", ["edith", "victor"])
+def test_others_get_accounts_of_their_own_without_administration(
+    platform: Deployed, person: Person, username: str
+) -> None:
+    person.sign_in(platform.url("chat"), username)
+    person.page.locator("#chat-input").wait_for()
+    who = person.page.evaluate(WHO)
+    assert (who["email"], who["role"]) == (f"{username}@example.org", "user")
+    status = person.page.evaluate(
+        "async () => (await fetch('/api/v1/users/', {headers: {Authorization: 'Bearer ' + localStorage.token}})).status"
+    )
+    assert status in {401, 403}
+    status, completion = person.page.evaluate(ASK, "tiny:latest")
+    assert status == 200, completion
+
+
+@pytest.mark.spec("SSO-01")
+def test_a_wrong_password_is_refused_and_the_page_speaks_spanish(platform: Deployed, person: Person) -> None:
+    person.page.goto(f"{platform.url('auth')}/realms/aikit/account/?kc_locale=es", wait_until="domcontentloaded")
+    person.page.locator("#username").fill("admin")
+    person.page.locator("#password").fill("not the password")
+    person.screenshot("sign-in")
+    person.page.locator("#kc-login").click()
+    expect(person.page.locator("#input-error")).to_be_visible()
+    assert person.page.url.startswith(platform.url("auth"))
+
+
+@pytest.mark.spec("SSO-24", "SSO-25")
+def test_discovery_is_keycloaks_own_and_the_same_for_browsers_and_containers(platform: Deployed) -> None:
+    address = f"{platform.url('auth')}/realms/aikit/.well-known/openid-configuration"
+    with platform.client() as client:
+        outside = client.get(address).json()
+        assert client.get(outside["userinfo_endpoint"]).status_code == 401
+    inside = platform.run(
+        "open-webui",
+        "python3",
+        "-c",
+        "import json,ssl,sys,urllib.request as u; print(json.dumps(json.load(u.urlopen(sys.argv[1], timeout=10,"
+        " context=ssl.create_default_context(cafile='/etc/aikit/authority.pem')))))",
+        address,
+    )
+    assert json.loads(inside) == outside
+    assert outside["issuer"] == f"{platform.url('auth')}/realms/aikit"
+
+
+@pytest.mark.spec("SSO-02", "K-03", "SEC-08")
+def test_nobody_signs_in_past_keycloak(platform: Deployed) -> None:
+    with platform.client() as client:
+        chat = platform.url("chat")
+        body = {"email": "admin@example.org", "password": "x", "name": "x"}
+        assert client.post(f"{chat}/api/v1/auths/signin", json=body).status_code in {400, 401, 403}
+        assert client.post(f"{chat}/api/v1/auths/signup", json=body).status_code in {400, 401, 403}
+        token = f"{platform.url('auth')}/realms/aikit/protocol/openid-connect/token"
+        password = {
+            "grant_type": "password",
+            "client_id": "open-webui",
+            "username": "admin",
+            "password": platform.outputs["administratorPassword"],
+        }
+        assert client.post(token, data=password).status_code in {400, 401}
+        master = f"{platform.url('auth')}/realms/master/protocol/openid-connect/token"
+        for user in ("admin", "pulumi"):
+            grant = {**password, "client_id": "admin-cli", "username": user}
+            assert client.post(master, data=grant).status_code == 401

@@ -1,0 +1,117 @@
+"""The life of a deployment: nothing to change, one change, things removed by hand, a killed run, an end. It runs last."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+import settings
+from tests.e2e.conftest import KEEP, STACK, Deployed, Person, aikit
+
+
+def identities(platform: Deployed) -> dict[str, str]:
+    containers = platform.docker.containers.list(filters={"label": f"aikit.stack={STACK}"})
+    return {container.labels["aikit.service"]: container.id for container in containers}
+
+
+@pytest.mark.spec("INF-04")
+def test_a_second_up_changes_nothing_and_says_so(platform: Deployed) -> None:
+    before = identities(platform)
+    said = aikit("up", "--yes").stdout
+    assert "nothing to change" in said.lower()
+    assert identities(platform) == before
+    aikit("preview", "--refresh", "--expect-no-changes")
+
+
+@pytest.mark.spec("OPS-01", "CFG-04")
+def test_a_changed_setting_changes_only_what_depends_on_it(platform: Deployed) -> None:
+    file = settings.ROOT / f"Pulumi.{STACK}.yaml"
+    original = file.read_text()
+    before = identities(platform)
+    document = yaml.safe_load(original)
+    document["config"]["aikit:redis-max-memory-mb"] = 128
+    try:
+        file.write_text(yaml.safe_dump(document))
+        aikit("up", "--yes")
+        after = identities(platform)
+        assert {name for name in after if after[name] != before.get(name)} == {"redis"}
+    finally:
+        file.write_text(original)
+    aikit("up", "--yes")
+
+
+@pytest.mark.spec("OPS-02")
+def test_a_wrong_setting_changes_nothing(platform: Deployed) -> None:
+    file = settings.ROOT / f"Pulumi.{STACK}.yaml"
+    original = file.read_text()
+    before = identities(platform)
+    try:
+        file.write_text(original + "  aikit:edge-requests-per-10-seconds: many\n")
+        refused = aikit("up", "--yes", check=False)
+    finally:
+        file.write_text(original)
+    assert refused.returncode == 2
+    assert "edge-requests-per-10-seconds" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stdout + refused.stderr
+    assert identities(platform) == before
+
+
+@pytest.mark.spec("K-08")
+def test_what_was_removed_by_hand_comes_back(platform: Deployed) -> None:
+    platform.container("redis").remove(force=True)
+    platform.container("open-webui").stop(timeout=1)
+    aikit("up", "--yes")
+    for service in ("redis", "open-webui"):
+        assert platform.container(service).attrs["State"]["Health"]["Status"] == "healthy"
+    aikit("preview", "--refresh", "--expect-no-changes")
+
+
+@pytest.mark.skipif(KEEP, reason="a kept stack is not torn down")
+@pytest.mark.spec("BKP-04")
+def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: Deployed, person: Person) -> None:
+    before = json.loads(aikit("outputs", "--json", "--show-secrets").stdout)
+    aikit("destroy", "--yes", "--keep-images")
+    label = {"label": f"aikit.stack={STACK}"}
+    assert not platform.docker.containers.list(all=True, filters=label)
+    assert not platform.docker.networks.list(filters=label)
+    kept = {volume.name for volume in platform.docker.volumes.list(filters=label)}
+    assert kept == {
+        f"aikit-{STACK}-{name}" for name in ("postgres-data", "redis-data", "ollama-models", "open-webui-data")
+    }
+    run = subprocess.Popen(
+        [sys.executable, "-m", "operations", "up", "--yes"],
+        cwd=settings.ROOT,
+        env={**os.environ, "AIKIT_STACK": STACK, "PYTHONPATH": str(settings.ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 180
+    while not platform.docker.containers.list(filters=label) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    aikit("up", "--yes")
+    after = json.loads(aikit("outputs", "--json", "--show-secrets").stdout)
+    assert after == before
+    person.sign_in(platform.url("chat"), "admin")
+    person.page.locator("#chat-input").wait_for()
+    history = person.page.evaluate(
+        "async () => (await fetch('/api/v1/chats/', {headers: {Authorization: 'Bearer ' + localStorage.token}})).json()"
+    )
+    assert history, "the conversations of before are gone"
+
+
+@pytest.mark.skipif(KEEP, reason="a kept stack is not torn down")
+def test_destroy_with_data_leaves_nothing(platform: Deployed) -> None:
+    aikit("destroy", "--yes", "--data", "--keep-images")
+    label = {"label": f"aikit.stack={STACK}"}
+    assert not platform.docker.containers.list(all=True, filters=label)
+    assert not platform.docker.networks.list(filters=label)
+    assert not platform.docker.volumes.list(filters=label)

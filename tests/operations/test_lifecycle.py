@@ -1,0 +1,178 @@
+"""up, preview, refresh and destroy on a real stack: what they change, what they keep, and how they recover."""
+
+import json
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.operations.conftest import Tiny
+
+PASSWORD = "random:index/randomPassword:RandomPassword"
+
+
+def test_from_nothing_to_nothing(stack: Tiny) -> None:
+    """One story, because each step starts from the one before."""
+    name = stack.name
+    made = stack("up", "--yes")
+    assert made.code == 0, made.err
+    assert "engine: built (aikit:toolchain-engine says so)" in made.err
+    assert "4 resources changed" in made.err
+    assert "App" in made.out
+    assert "running" in made.out
+    assert stack.things() == {
+        "containers": [f"tiny-{name}-app"],
+        "networks": [f"tiny-{name}"],
+        "volumes": [f"tiny-{name}-data"],
+    }
+    container = stack.docker.containers.get(f"tiny-{name}-app").id
+
+    again = stack("up", "--yes")
+    assert again.code == 0, again.err
+    assert f"stack {name}: nothing to change" in again.err
+    assert stack.docker.containers.get(f"tiny-{name}-app").id == container
+    assert stack("preview", "--refresh", "--expect-no-changes").code == 0
+
+    secret = stack("outputs", "administratorPassword", "--show-secrets")
+    assert len(secret.out.strip()) == 20
+    hidden = stack("outputs", "administratorPassword")
+    assert (hidden.code, hidden.out) == (2, "")
+    assert "--show-secrets" in hidden.err
+    assert secret.out.strip() not in stack("outputs").out + stack.state_file.read_text()
+    assert json.loads(stack("outputs", "--json").out)["administratorPassword"] == "[secret]"
+
+    status = stack("status", "--json")
+    assert status.code == 0
+    [service] = json.loads(status.out)["services"]
+    assert (service["service"], service["health"], service["restarts"]) == ("app", "running", 0)
+    assert service["memoryMb"] is not None
+
+    # What a person removed is noticed, and comes back.
+    stack.docker.containers.get(f"tiny-{name}-app").remove(force=True)
+    assert stack("status").code == 3
+    assert stack("preview", "--refresh", "--expect-no-changes").code == 3
+    back = stack("up", "--yes")
+    assert back.code == 0, back.err
+    assert "1 resource changed" in back.err
+
+    # Without --data, what holds or opens data stays.
+    kept = stack.resources()[PASSWORD]
+    gone = stack("destroy", "--yes")
+    assert gone.code == 0, gone.err
+    assert stack.things() == {"containers": [], "networks": [], "volumes": [f"tiny-{name}-data"]}
+    assert stack.resources()[PASSWORD] == kept
+    assert stack("status").code == 3
+    volume = stack.docker.volumes.get(f"tiny-{name}-data").attrs["CreatedAt"]
+
+    assert stack("up", "--yes").code == 0
+    assert stack("outputs", "administratorPassword", "--show-secrets").out == secret.out
+    assert stack.docker.volumes.get(f"tiny-{name}-data").attrs["CreatedAt"] == volume
+    assert stack("preview", "--refresh", "--expect-no-changes").code == 0
+
+    everything = stack("destroy", "--yes", "--data")
+    assert everything.code == 0, everything.err
+    assert stack.things() == {"containers": [], "networks": [], "volumes": []}
+    assert not stack.state_file.exists()
+    assert "nothing to remove" in stack("destroy", "--yes", "--data").err
+
+    assert stack("up", "--yes").code == 0
+    assert stack("outputs", "administratorPassword", "--show-secrets").out != secret.out
+
+
+def wait_for(stack: Tiny, container: str, process: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 60
+    while not stack.docker.containers.list(all=True, filters={"name": container}):
+        assert time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+
+
+def test_killed_up_is_finished_by_the_next(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL while containers are made: Docker has some that the state does not know."""
+    monkeypatch.setenv("TINY_MORE", "one two three four five six")
+    process = stack.start("up", "--yes")
+    wait_for(stack, f"tiny-{stack.name}-", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    after = stack("up", "--yes")
+    assert after.code == 0, after.err
+    assert len(stack.things()["containers"]) == 7
+    latest = json.loads(stack.state_file.read_text())["checkpoint"]["latest"]
+    assert not latest.get("pending_operations")
+    assert stack("preview", "--refresh", "--expect-no-changes").code == 0
+
+
+def test_orphans_and_pending_operations_are_cleared(stack: Tiny) -> None:
+    """The worst case of a kill, made by hand: a container and a network of which only Docker knows, and a torn lock."""
+    assert stack("up", "--yes").code == 0
+    labels = {"aikit.stack": stack.name, "aikit.service": "lost"}
+    stack.docker.networks.create(f"tiny-{stack.name}-lost", labels=labels)
+    stack.docker.containers.create(
+        "aikit-test/tiny:1", ["/bin/sleep", "1"], name=f"tiny-{stack.name}-lost", labels=labels
+    )
+    document = json.loads(stack.state_file.read_text())
+    urn = f"urn:pulumi:{stack.name}::aikit::docker:index/container:Container::lost"
+    document["checkpoint"]["latest"]["pending_operations"] = [
+        {"type": "creating", "resource": {"urn": urn, "custom": True, "type": "docker:index/container:Container"}}
+    ]
+    stack.state_file.write_text(json.dumps(document))
+    locks = stack.root / ".aikit" / "state" / ".pulumi" / "locks" / "organization" / "aikit" / stack.name
+    locks.mkdir(parents=True, exist_ok=True)
+    (locks / "torn.json").write_text('{"pid": 12')
+
+    after = stack("up", "--yes")
+    assert after.code == 0, after.err
+    assert "removing what an interrupted run left behind" in after.err
+    assert stack.things()["containers"] == [f"tiny-{stack.name}-app"]
+    assert stack.things()["networks"] == [f"tiny-{stack.name}"]
+    assert not json.loads(stack.state_file.read_text())["checkpoint"]["latest"].get("pending_operations")
+    assert not list(locks.iterdir())
+
+
+def test_interrupted_up_ends_in_order(stack: Tiny) -> None:
+    process = stack.start("up", "--yes")
+    wait_for(stack, f"tiny-{stack.name}-app", process)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode in {0, 130}, said
+    assert "Traceback" not in said
+    assert stack("up", "--yes").code == 0
+
+
+def test_protected_data_is_not_destroyed(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINY_PROTECTS", "1")
+    assert stack("up", "--yes").code == 0
+    refused = stack("destroy", "--yes", "--data")
+    assert refused.code == 1
+    assert "aikit:protect-data" in refused.err
+    assert stack.things()["containers"]
+    assert stack("destroy", "--yes").code == 0
+    assert stack.things()["volumes"]
+
+
+def test_failures_are_told_by_resource(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINY_IMAGE", "aikit-test/nowhere:1")
+    failed = stack("up", "--yes")
+    assert failed.code == 1
+    assert "error: container app:" in failed.err
+    assert "aikit-test/nowhere" in failed.err
+    assert "Traceback" not in failed.err
+    assert "rpc error" not in failed.err
+
+    monkeypatch.delenv("TINY_IMAGE")
+    monkeypatch.setenv("TINY_RAISES", "the program has a mistake")
+    raised = stack("up", "--yes")
+    assert raised.code == 1
+    assert "error: the program has a mistake" in raised.err
+    assert "Traceback" not in raised.err
+    log = stack.root / ".aikit" / "logs" / f"{stack.name}-up.log"
+    assert "Traceback" in log.read_text(), "the whole story is kept for whoever wrote the program"
+
+
+def test_logs_of_a_service(stack: Tiny) -> None:
+    assert stack("up", "--yes").code == 0
+    assert stack("logs", "app").code == 0
+    missing = stack("logs", "nothing")
+    assert missing.code == 2
+    assert "there are: app" in missing.err

@@ -1,0 +1,69 @@
+"""A stack that is small, but real: a network, a volume, a password and a container.
+
+Also a program, which runs ``./aikit`` on it in a process of its own: ``python -m tests.operations.tiny ROOT ARGUMENTS...``.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from operations.cli import main
+from operations.project import Project
+from settings import Settings
+
+if TYPE_CHECKING:
+    from components.platform import Machine
+
+IMAGE = "aikit-test/tiny:1"
+"""Holds ``/bin/sleep`` and what it needs; made by the fixture ``tiny_image``."""
+
+
+def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
+    """Declare the stack; environment variables change it."""
+    import pulumi
+    import pulumi_docker as docker
+    import pulumi_random as random
+
+    del settings, machine
+    if message := os.environ.get("TINY_RAISES"):
+        raise RuntimeError(message)
+    labels = {"aikit.stack": stack, "aikit.service": "app"}
+    password = random.RandomPassword("password", length=20)
+    network = docker.Network(
+        "network",
+        name=f"tiny-{stack}",
+        labels=[docker.NetworkLabelArgs(label=name, value=value) for name, value in labels.items()],
+    )
+    volume = docker.Volume(
+        "data",
+        name=f"tiny-{stack}-data",
+        labels=[docker.VolumeLabelArgs(label=name, value=value) for name, value in labels.items()],
+        opts=pulumi.ResourceOptions(retain_on_delete=True, protect=bool(os.environ.get("TINY_PROTECTS"))),
+    )
+    for name in ("app", *os.environ.get("TINY_MORE", "").split()):
+        docker.Container(
+            name,
+            name=f"tiny-{stack}-{name}",
+            image=os.environ.get("TINY_IMAGE", IMAGE),
+            command=["/bin/sleep", "3600"],
+            stop_signal="SIGKILL",
+            networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name)],
+            volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/data")],
+            labels=[
+                docker.ContainerLabelArgs(label="aikit.stack", value=stack),
+                docker.ContainerLabelArgs(label="aikit.service", value=name),
+            ],
+            opts=pulumi.ResourceOptions(depends_on=[password]),
+        )
+    pulumi.export("services", [{"name": "app", "title": "App", "url": None, "container": f"tiny-{stack}-app"}])
+    pulumi.export("administratorPassword", password.result)
+
+
+def project(root: Path) -> Project:
+    """Return the project whose settings are in ``root``."""
+    return Project(root=root, deploy=deploy)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2:], project(Path(sys.argv[1])))

@@ -1,0 +1,216 @@
+"""Judging plans: levels, exemptions, the real stacks, and the engine's pack."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from pulumi_policy import (
+    EnforcementLevel,
+    ResourceValidationArgs,
+    ResourceValidationPolicy,
+    StackValidationArgs,
+    StackValidationPolicy,
+)
+from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
+
+from operations import plan as plans
+from operations.plan import Plan, PlannedResource, Value
+from policies import check, levels, pack
+from policies.catalogue import BY_ID, POLICIES
+from policies.containers import CONTAINER
+from policies.exemptions import EXEMPTIONS, Exemption
+from policies.identity import VAULT_POLICY
+from policies.model import Environment, Level
+
+DAY = date(2026, 11, 23)
+
+
+def planned(**properties: Value) -> Plan:
+    """Return a plan with one container."""
+    resource = PlannedResource(
+        urn=f"urn:pulumi:prod::aikit::{CONTAINER}::thing",
+        type=CONTAINER,
+        name="thing",
+        parent=None,
+        provider=None,
+        custom=True,
+        properties=properties,
+        dependencies=(),
+        options={},
+    )
+    return Plan(project="aikit", stack="prod", resources=(resource,), outputs={})
+
+
+@pytest.mark.spec("SEC-04", "OPS-02")
+@pytest.mark.parametrize("stack", ["dev", "test", "prod"])
+def test_the_real_stacks_break_no_mandatory_policy(stack: str) -> None:
+    """What this repository would deploy is allowed."""
+    review = check.review(plans.plan(stack), stack)
+    assert review.blocking == ()
+    assert review.resources > 30
+
+
+@pytest.mark.spec("SEC-04", "OPS-02")
+def test_levels_differ_by_stack() -> None:
+    """The same finding stops production and is only said elsewhere; a few stop every stack."""
+    writable = planned(image="redis:8.0.2", readOnly=False, privileged=True)
+    found = {stack: {item.policy: item.level for item in check.check(writable, stack)} for stack in ("dev", "prod")}
+    assert found["dev"]["read-only-root"] is Level.ADVISORY
+    assert found["prod"]["read-only-root"] is Level.MANDATORY
+    assert found["dev"]["no-privileged"] is Level.MANDATORY
+    assert "image-digest" not in found["dev"]
+
+
+@pytest.mark.spec("SEC-04")
+def test_an_exemption_allows_until_its_last_day() -> None:
+    """On its last day it still holds; a day later the finding is a violation that says so."""
+    exemption = Exemption(policy="no-privileged", resource="thi*", reason="a test", ends=DAY)
+    plan = planned(privileged=True)
+    policies = (BY_ID["no-privileged"],)
+    held = check.review(plan, "prod", policies=policies, exemptions=[exemption], on=DAY)
+    assert held.violations == ()
+    assert held.exempt[0].reason == "a test"
+    ended = check.review(plan, "prod", policies=policies, exemptions=[exemption], on=date(2026, 11, 24))
+    assert len(ended.blocking) == 1
+    assert "ended on 2026-11-23" in ended.blocking[0].message
+
+
+@pytest.mark.spec("SEC-04")
+def test_an_exemption_is_for_its_items_and_environments_only() -> None:
+    """A capability that is allowed allows no other, and development's exemption is not production's."""
+    plan = planned(capabilities={"drops": ["ALL"], "adds": ["CAP_CHOWN", "CAP_SYS_ADMIN"]})
+    policies = (BY_ID["capabilities"],)
+    exemption = Exemption(
+        policy="capabilities", resource="*", items=frozenset({"CAP_CHOWN"}), reason="a test", ends=DAY
+    )
+    review = check.review(plan, "prod", policies=policies, exemptions=[exemption], on=DAY)
+    assert len(review.exempt) == 1
+    assert "CAP_SYS_ADMIN" in review.violations[0].message
+    elsewhere = Exemption(
+        policy="capabilities", resource="*", environments=frozenset({Environment.DEV}), reason="a test", ends=DAY
+    )
+    assert len(check.review(plan, "prod", policies=policies, exemptions=[elsewhere], on=DAY).violations) == 2
+
+
+@pytest.mark.spec("SEC-04")
+def test_exemptions_are_reasoned_and_about_something() -> None:
+    """Each names an existing policy and gives a reason and an end within a year."""
+    for exemption in EXEMPTIONS:
+        assert exemption.policy in BY_ID
+        assert len(exemption.reason) > 30
+        assert (exemption.ends - DAY).days < 366
+
+
+@pytest.mark.spec("SEC-04")
+def test_no_secret_is_printed() -> None:
+    """Neither the review nor its text for the terminal holds a value of the environment or of a file."""
+    plan = planned(
+        image="redis:latest",
+        envs=["POSTGRES_PASSWORD=hunter2", "URL=http://me:hunter2@host"],
+        command=["--password", "http://me:hunter2@host"],
+        uploads=[{"file": "/etc/aikit/haproxy.cfg", "content": "frontend f\n  bind :443 ssl # hunter2"}],
+    )
+    review = check.review(plan, "prod")
+    assert len(review.violations) > 10
+    assert "hunter2" not in json.dumps(review.to_json()) + check.render(review)
+
+
+@pytest.mark.spec("CI-01")
+@pytest.mark.parametrize("environment", list(Environment))
+def test_the_packs_configuration_is_the_table(environment: Environment) -> None:
+    """The files for ``--policy-pack-config`` are what ``python -m policies.levels`` writes."""
+    file = levels.CONFIGURATION / f"{environment}.json"
+    assert file.read_text() == levels.configuration(tuple(BY_ID), environment)
+
+
+def resource_arguments(kind: str, properties: Mapping[str, Any]) -> ResourceValidationArgs:
+    """Return what the engine hands to a policy, with its proxies."""
+    proxied = unknown_checking_proxy(dict(properties))
+    options = cast("Any", SimpleNamespace(protect=False))
+    return ResourceValidationArgs(kind, proxied, f"urn:pulumi:prod::aikit::{kind}::thing", "thing", options, None)
+
+
+def reported(policy: Any, arguments: Any) -> list[str]:
+    """Return what a policy of the pack reports."""
+    messages: list[str] = []
+
+    def report(message: str, urn: str | None = None) -> None:
+        del urn
+        messages.append(message)
+
+    policy.validate(arguments, report)
+    return messages
+
+
+@pytest.mark.spec("SEC-04", "CI-01")
+def test_the_pack_finds_what_the_plan_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine's properties have proxies and extra keys; the rules and the cures are the same."""
+    monkeypatch.setenv("PULUMI_STACK", "prod")
+    made = {policy.name: policy for policy in pack.policies(Environment.PROD)}
+    assert set(made) == set(BY_ID)
+    for policy in POLICIES:
+        expected = StackValidationPolicy if policy.check_stack else ResourceValidationPolicy
+        assert isinstance(made[policy.id], expected)
+        assert made[policy.id].enforcement_level is EnforcementLevel(levels.level(policy.id, Environment.PROD).value)
+    bad = resource_arguments(
+        CONTAINER,
+        {
+            "privileged": True,
+            "__defaults": [],
+            "capabilities": {"__defaults": [], "drops": ["ALL"], "adds": ["CAP_NET_ADMIN"]},
+        },
+    )
+    assert reported(made["no-privileged"], bad) == [
+        BY_ID["no-privileged"].message(
+            next(iter(BY_ID["no-privileged"].findings(check.subjects(planned(privileged=True), Environment.PROD)[0])))
+        )
+    ]
+    assert "CAP_NET_ADMIN" in reported(made["capabilities"], bad)[0]
+    assert reported(made["key-size"], bad) == []
+
+
+@pytest.mark.spec("SEC-04")
+def test_the_pack_judges_what_is_known_beside_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One unknown value of a list neither fails nor stops the policy."""
+    monkeypatch.setenv("PULUMI_STACK", "prod")
+    made = {policy.name: policy for policy in pack.policies(Environment.PROD)}
+    arguments = resource_arguments(
+        CONTAINER, {"envs": [UNKNOWN_STRING_VALUE, "MY_TOKEN=hunter2"], "image": UNKNOWN_STRING_VALUE}
+    )
+    messages = reported(made["no-plain-secrets"], arguments)
+    assert len(messages) == 1
+    assert "MY_TOKEN" in messages[0]
+    assert "hunter2" not in messages[0]
+    assert reported(made["image-version"], arguments) == []
+
+
+@pytest.mark.spec("SEC-04")
+def test_the_pack_judges_the_whole_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule about something that is missing sees all resources."""
+    monkeypatch.setenv("PULUMI_STACK", "prod")
+    made = {policy.name: policy for policy in pack.policies(Environment.PROD)}
+    resource = cast("Any", resource_arguments(VAULT_POLICY, {"policy": 'path "kv/a" {}'}))
+    assert len(reported(made["vault-audit"], StackValidationArgs([resource]))) == 1
+
+
+@pytest.mark.spec("CI-01")
+def test_the_pack_starts_as_the_engine_starts_it() -> None:
+    """The folder runs from anywhere and prints the port on which it serves."""
+    root = Path(__file__).resolve().parents[2]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PULUMI_STACK": "prod"}
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(root / "policies")], cwd="/", env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert int(process.stdout.readline()) > 1023
+    finally:
+        process.terminate()
+        process.wait(timeout=10)

@@ -1,0 +1,146 @@
+"""Stacks that the real engine runs against the provider servers of this process."""
+
+import dataclasses
+import io
+import json
+import secrets
+import tarfile
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker import DockerClient
+from pulumi import automation
+
+from providers.catalogue import PROVIDERS
+from providers.server import serve
+from toolchain.engine import engine
+
+IMAGE = "aikit-test/busybox:1"
+Program = Callable[[], None]
+
+
+@dataclasses.dataclass
+class Run:
+    """One stack; its program may be changed between operations."""
+
+    stack: automation.Stack
+    name: str
+    directory: Path
+
+    def up(self, program: Program | None = None, *, refresh: bool = False) -> Mapping[str, int]:
+        """Deploy and return the number of resources by operation; another program takes the place of the old one."""
+        self._use(program)
+        summary = self.stack.up(refresh=refresh).summary.resource_changes or {}
+        return {str(getattr(kind, "value", kind)): count for kind, count in summary.items()}
+
+    def up_fails(self, program: Program | None = None) -> str:
+        """Deploy, expect it to fail, and return what the engine printed."""
+        self._use(program)
+        with pytest.raises(automation.CommandError) as caught:
+            self.stack.up()
+        return str(caught.value)
+
+    def preview(self, program: Program | None = None) -> Mapping[str, int]:
+        """Return the number of resources by planned operation."""
+        self._use(program)
+        summary = self.stack.preview().change_summary
+        return {str(getattr(kind, "value", kind)): count for kind, count in summary.items()}
+
+    def refresh(self) -> None:
+        """Take what is in the systems into the state."""
+        self.stack.refresh()
+
+    def destroy(self) -> None:
+        """Delete every resource."""
+        self.stack.destroy()
+
+    def state(self) -> list[dict[str, Any]]:
+        """Return the resources of the state, secrets encrypted."""
+        # The file itself, because an export would decrypt the secrets.
+        file = self.directory / "state" / ".pulumi" / "stacks" / "providers" / f"{self.name}.json"
+        return json.loads(file.read_text())["checkpoint"]["latest"].get("resources", [])
+
+    def outputs(self, name: str) -> dict[str, Any]:
+        """Return the outputs of the resource ``name`` in the state."""
+        return next(item.get("outputs", {}) for item in self.state() if item["urn"].endswith(f"::{name}"))
+
+    def _use(self, program: Program | None) -> None:
+        if program is not None:
+            self.stack.workspace.program = program
+
+
+@pytest.fixture(scope="session")
+def providers_environment() -> Generator[str]:
+    with serve([provider() for provider in PROVIDERS]) as servers:
+        yield servers.environment
+
+
+@pytest.fixture(scope="session")
+def engine_binary() -> Path:
+    return engine(Path.home() / ".cache/aikit", lambda _: None) / "pulumi"
+
+
+@pytest.fixture
+def stack(providers_environment: str, engine_binary: Path, tmp_path: Path) -> Generator[Callable[[Program], Run]]:
+    """Make stacks with a file backend of their own; what they deployed is destroyed in the end."""
+    runs: list[Run] = []
+
+    def make(program: Program) -> Run:
+        name = f"t{secrets.token_hex(3)}"
+        home = tmp_path / name
+        (home / "state").mkdir(parents=True)
+        (home / "bin").mkdir()
+        (home / "bin" / "pulumi").symlink_to(engine_binary)
+        made = automation.create_or_select_stack(
+            stack_name=name,
+            project_name="providers",
+            program=program,
+            opts=automation.LocalWorkspaceOptions(
+                pulumi_home=str(home / "home"),
+                pulumi_command=automation.PulumiCommand(str(home)),
+                project_settings=automation.ProjectSettings(
+                    name="providers", runtime="python", backend=automation.ProjectBackend(f"file://{home / 'state'}")
+                ),
+                env_vars={
+                    "PULUMI_CONFIG_PASSPHRASE": "only for tests",
+                    "PULUMI_DEBUG_PROVIDERS": providers_environment,
+                    "PULUMI_SKIP_UPDATE_CHECK": "true",
+                    "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+                },
+            ),
+        )
+        runs.append(Run(made, name, home))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.destroy()
+
+
+@pytest.fixture(scope="session")
+def client() -> Generator[DockerClient]:
+    client = docker.from_env()
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def busybox(client: DockerClient) -> str:
+    """Make an image of the host's static busybox, because a registry need not answer."""
+    if client.images.list(name=IMAGE):
+        return IMAGE
+    binary = Path("/bin/busybox").read_bytes()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.size, entry.mode = len(binary), 0o755
+        archive.addfile(entry, io.BytesIO(binary))
+        for applet in ("sh", "sleep", "cat", "echo", "test", "nc", "nslookup", "touch", "ls", "stat"):
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+    client.api.import_image_from_data(buffer.getvalue(), repository="aikit-test/busybox", tag="1")
+    return IMAGE

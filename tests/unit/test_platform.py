@@ -1,0 +1,221 @@
+"""The graph as a whole: what must hold for every container, route, client and secret."""
+
+import functools
+import ipaddress
+import re
+from typing import Any
+
+import pytest
+
+from components.context import INTERNAL
+from components.images import Machine
+from components.platform import deploy
+from components.registry import SERVICES
+from components.service import NOT_UPDATABLE
+from operations.plan import ROOT, Plan, PlannedResource, record
+from settings import load, parse
+
+BUILT = Machine(images="built", bases={"trixie": "aikit/base:trixie", "bookworm": "aikit/base:bookworm"})
+
+
+@functools.cache
+def planned(stack: str, built: bool = False) -> Plan:
+    return variant(stack, machine=BUILT if built else Machine())
+
+
+def variant(stack: str, machine: Machine | None = None, **values: Any) -> Plan:
+    """Plan a stack, or settings given as ``name_with_underscores=value``."""
+    chosen = parse({name.replace("_", "-"): value for name, value in values.items()}) if values else load(stack)
+    return record(lambda: deploy(chosen, machine or Machine(), stack), stack=stack, project="aikit", root=ROOT)
+
+
+def of_type(plan: Plan, kind: str) -> list[PlannedResource]:
+    return [resource for resource in plan.resources if resource.type.endswith(f":{kind}")]
+
+
+def services(plan: Plan) -> list[PlannedResource]:
+    """Return the containers that run all the time."""
+    return [container for container in of_type(plan, "Container") if "healthcheck" in container.properties]
+
+
+def container(plan: Plan, name: str) -> Any:
+    return next(item for item in of_type(plan, "Container") if item.name == f"{name}-container").properties
+
+
+STACKS = pytest.mark.parametrize(("stack", "built"), [("dev", False), ("prod", False), ("dev", True)])
+
+
+@STACKS
+def test_every_service_is_hardened_limited_and_waited_for(stack: str, built: bool) -> None:
+    found = services(planned(stack, built))
+    assert len(found) == len(SERVICES)
+    for item in found:
+        properties: Any = item.properties
+        assert properties["capabilities"]["drops"] == ["ALL"]
+        assert properties["securityOpts"] == ["no-new-privileges:true"]
+        assert properties["memory"] == properties["memorySwap"] > 0
+        assert properties["cpuQuota"] > 0
+        assert properties["cpuPeriod"] > 0
+        assert properties["ulimits"][0]["name"] == "nproc"
+        assert properties["restart"] == "unless-stopped"
+        assert properties["logOpts"] == {"max-file": "3", "max-size": "10m"}
+        assert properties["destroyGraceSeconds"] >= 5
+        assert properties["wait"] is True
+        check = properties["healthcheck"]
+        budget = 60 * 10 if "m" in check["startPeriod"] else int(check["startPeriod"][:-1])
+        assert properties["waitTimeout"] > min(budget, 120)
+        assert check["tests"][0] == "CMD"
+        assert "privileged" not in properties
+        assert properties["readOnly"] is (built or item.name != "keycloak-container")
+
+
+@STACKS
+def test_changes_that_the_provider_would_swallow_replace_the_container(stack: str, built: bool) -> None:
+    for item in services(planned(stack, built)):
+        assert set(NOT_UPDATABLE) <= set(item.options["replaceOnChanges"])  # pyright: ignore[reportArgumentType]
+        assert item.options["deleteBeforeReplace"] is True
+
+
+@pytest.mark.spec("K-01")
+def test_every_image_has_an_exact_version() -> None:
+    images = of_type(planned("prod"), "RemoteImage")
+    assert images
+    for image in images:
+        assert re.search(r":v?\d+\.\d+(\.\d+)?[\w.-]*$", str(image.properties["name"])), image.properties["name"]
+
+
+def test_only_the_proxy_is_reachable_from_other_machines() -> None:
+    for item in of_type(planned("prod"), "Container"):
+        ports: Any = item.properties.get("ports") or []
+        if item.name != "haproxy-container":
+            assert all(ipaddress.ip_address(port["ip"]).is_loopback for port in ports), item.name
+    assert {port["external"] for port in container(planned("prod"), "haproxy")["ports"]} == {80, 443}
+
+
+def test_networks_without_a_way_out_are_internal() -> None:
+    for network in of_type(planned("dev"), "Network"):
+        assert bool(network.properties.get("internal")) is (network.name.removesuffix("-network") in INTERNAL)
+
+
+@pytest.mark.spec("CFG-03", "VLT-12")
+@STACKS
+def test_no_plain_environment_holds_a_secret(stack: str, built: bool) -> None:
+    for item in of_type(planned(stack, built), "Container"):
+        for entry in item.properties.get("envs") or []:  # pyright: ignore[reportGeneralTypeIssues]
+            name, _, value = str(entry).partition("=")
+            if re.search(r"PASSWORD|SECRET|TOKEN|_KEY$|_URL$", name):
+                assert name.endswith("_FILE") or "@" not in value
+                assert "password" not in value or value.startswith("/etc/aikit/") or value in {"false", "true"}, (
+                    item.name,
+                    name,
+                )
+
+
+def test_data_outlives_its_container_and_is_protected_in_production() -> None:
+    for stack, protected in (("dev", False), ("prod", True)):
+        data = [volume for volume in of_type(planned(stack), "Volume") if "retainOnDelete" in volume.options]
+        assert {volume.name for volume in data} >= {"postgres-data-volume", "redis-data-volume", "ollama-models-volume"}
+        for volume in data:
+            assert volume.options["retainOnDelete"] is True
+            assert bool(volume.options.get("protect")) is protected
+
+
+@pytest.mark.spec("OLL-06", "OLL-10", "BASE-01")
+def test_a_graphics_card_is_passed_on_and_the_limits_hold() -> None:
+    nvidia = container(variant("dev", accelerator="nvidia", ollama_gpu_count=2), "ollama")
+    assert nvidia["deviceRequests"] == [{"capabilities": ["gpu"], "count": 2, "driver": "nvidia"}]
+    amd = variant("dev", accelerator="amd")
+    card = container(amd, "ollama")
+    assert [device["hostPath"] for device in card["devices"]] == ["/dev/kfd", "/dev/dri"]
+    assert any("rocm" in str(image.properties["name"]) for image in of_type(amd, "RemoteImage"))
+    for properties in (nvidia, card, container(planned("dev"), "ollama")):
+        assert properties["shmSize"] == 2048
+        assert properties["memory"] == 8192
+
+
+@pytest.mark.spec("K-09", "OLL-08")
+def test_models_are_fetched_once_each_after_the_server_is_ready() -> None:
+    plan = planned("prod")
+    jobs = [item for item in of_type(plan, "Container") if item.name.startswith("model-")]
+    assert {job.name for job in jobs} == {
+        "model-llama3-2-container",
+        "model-deepseek-r1-14b-container",
+        "model-nomic-embed-text-container",
+    }
+    for job in jobs:
+        assert any(urn.endswith("::ollama-container") for urn in job.dependencies)
+        assert job.properties["mustRun"] is False
+        assert job.properties["attach"] is True
+
+
+@pytest.mark.spec("SSO-14", "SSO-15", "SSO-16", "SSO-17", "TLS-12")
+def test_clients_use_the_code_flow_with_pkce_and_exact_addresses() -> None:
+    plan = planned("prod")
+    clients = of_type(plan, "Client")
+    assert {client.properties["clientId"] for client in clients} >= {"open-webui"}
+    for client in clients:
+        properties: Any = client.properties
+        assert properties["accessType"] == "CONFIDENTIAL"
+        assert properties["pkceCodeChallengeMethod"] == "S256"
+        assert properties["directAccessGrantsEnabled"] is False
+        assert properties["implicitFlowEnabled"] is False
+        for address in properties["validRedirectUris"]:
+            assert address.startswith("https://")
+            assert "*" not in address
+    names = {str(role.properties["name"]) for role in of_type(plan, "Role")}
+    assert {"admin", "editor", "viewer"} <= names
+
+
+@pytest.mark.spec("SEC-05")
+def test_who_needs_a_second_factor_follows_the_setting() -> None:
+    def factors(**values: Any) -> tuple[bool, list[Any]]:
+        plan = variant("dev", **values)
+        users = {item.name: item.properties.get("requiredActions") for item in of_type(plan, "User")}
+        action = of_type(plan, "RequiredAction")[0].properties["defaultAction"]
+        return bool(action), [users["user-admin"], users["user-ada"]]
+
+    ada: Any = [{"username": "ada", "email": "ada@example.org"}]
+    assert factors(users=ada) == (False, [None, None])
+    assert factors(users=ada, keycloak_multi_factor="admins") == (False, [["CONFIGURE_TOTP"], None])
+    assert factors(users=ada, keycloak_multi_factor="everyone") == (True, [None, None])
+
+
+@pytest.mark.spec("TLS-04", "TLS-06")
+def test_the_certificate_names_every_public_host() -> None:
+    plan = planned("prod")
+    (request,) = of_type(plan, "CertRequest")
+    hosts: Any = request.properties["dnsNames"]
+    assert {"ai.example.org", "chat.ai.example.org", "auth.ai.example.org"} <= set(hosts)
+    (leaf,) = of_type(plan, "LocallySignedCert")
+    assert leaf.properties["validityPeriodHours"] == 90 * 24
+    assert leaf.properties["earlyRenewalHours"] == 30 * 24
+
+
+@pytest.mark.spec("TLS-06")
+def test_own_certificate_files_take_the_place_of_the_generated_ones(tmp_path: Any) -> None:
+    (tmp_path / "chain.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
+    plan = variant(
+        "dev",
+        certificates_source="files",
+        certificates_certificate_file=str(tmp_path / "chain.pem"),
+        certificates_key_file=str(tmp_path / "key.pem"),
+    )
+    assert not of_type(plan, "LocallySignedCert")
+
+
+@pytest.mark.spec("HAP-01", "HAP-02", "HAP-06", "TLS-07")
+def test_the_proxys_configuration_follows_the_settings() -> None:
+    plan = variant("dev", edge_requests_per_10_seconds=42, ollama_requests_in_flight=3, edge_hsts_days=1)
+    files = next(item for item in of_type(plan, "Container") if item.name == "haproxy-files")
+    uploads: Any = files.properties["uploads"]
+    text = next(item["content"] for item in uploads if item["file"].endswith("haproxy.cfg"))
+    checks = "check inter 3s fall 3 rise 2 init-addr none resolvers docker"
+    for expected in (checks, "gt 42", "maxconn 3", "max-age=86400", "ssl-min-ver TLSv1.2"):
+        assert expected in text
+
+
+def test_a_service_is_one_file_and_one_line() -> None:
+    for service in SERVICES:
+        assert service.__module__.startswith(f"components.{service.area}.")
+    assert len({service.name for service in SERVICES}) == len(SERVICES)

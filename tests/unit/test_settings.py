@@ -1,0 +1,99 @@
+"""Settings: every wrong one is refused with a sentence, and the written files are what the models say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import settings
+from settings import Settings, SettingsError, declarations, load, parse
+
+
+def test_the_declarations_and_the_reference_are_current() -> None:
+    assert (settings.ROOT / "Pulumi.yaml").read_text() == settings.project_file(), "run: python -m settings"
+    assert (settings.ROOT / "docs" / "settings.md").read_text() == settings.reference(), "run: python -m settings"
+
+
+def test_each_setting_is_described_and_has_a_default() -> None:
+    for name, _, field in declarations():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        assert not field.is_required(), name
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod", "test"])
+def test_the_stacks_files_are_sound(stack: str) -> None:
+    assert isinstance(load(stack), Settings)
+
+
+@pytest.mark.spec("OPS-02")
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"domian": "x"}, "domian is not a setting; did you mean domain?"),
+        ({"domain": "-x"}, "domain is"),
+        ({"domain": "10.0.0.1"}, "not an IP address"),
+        ({"http-port": "80"}, 'http-port is "80"'),
+        ({"http-port": 443}, "three different ports"),
+        ({"https-port": 70000}, "https-port is 70000"),
+        ({"postgres-max-connections": 3}, "postgres-max-connections is 3"),
+        ({"postgres-shared-buffers-mb": 900}, "at most half"),
+        ({"accelerator": "tpu"}, "accelerator is"),
+        ({"certificates-source": "files"}, "certificates-key-file must be given"),
+        ({"certificates-renewal-days": 90}, "must be less than"),
+        ({"users": [{"username": "ada", "email": "ada@example.org", "role": "king"}]}, "users[0].role is"),
+        ({"users": [{"username": "Ada", "email": "ada@example.org"}]}, "users[0].username is"),
+        ({"users": [{"username": "admin", "email": "ada@example.org"}]}, "'admin' twice"),
+        ({"users": [{"username": "ada", "email": "ada"}]}, "users[0].email is"),
+        ({"users": [{"username": "ada"}]}, "users[0].email is missing"),
+        ({"models": [{"name": "a b"}]}, "models[0].name is"),
+        ({"models": [{"name": "a"}, {"name": "a"}]}, "'a' twice"),
+        ({"models": [{"name": "a", "sise": 1}]}, "models[0].sise is not a setting"),
+        ({"ollama-keep-alive": "soon"}, "ollama-keep-alive is"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_its_value(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(values)
+    assert any(sentence in problem for problem in caught.value.problems), caught.value.problems
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+NAMES = [name for name, _, _ in declarations()]
+
+
+@pytest.mark.spec("OPS-02")
+@given(st.dictionaries(st.sampled_from(NAMES), ANYTHING, min_size=1, max_size=5))
+def test_anything_is_either_settings_or_a_sentence_for_each_problem(values: dict[str, Any]) -> None:
+    try:
+        problems = () if isinstance(parse(values), Settings) else ("nothing was returned",)
+    except SettingsError as error:
+        problems = error.problems or ("no problem was named",)
+    for problem in problems:
+        assert problem.endswith("."), problem
+        assert any(name in problem for name in NAMES), problem
+
+
+@pytest.mark.parametrize(
+    "text", ["config: [", "- 1\n", "config: 3\n", "config:\n  other:x: 1\n", "config:\n  aikit: 1\n", "\x00"]
+)
+def test_a_broken_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load("dev", tmp_path)
+    assert all("Pulumi.dev.yaml" in problem for problem in caught.value.problems)
+
+
+def test_a_stack_without_a_file_names_those_that_have_one(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": {}}))
+    with pytest.raises(SettingsError, match="there are: dev"):
+        load("prod", tmp_path)
