@@ -77,6 +77,10 @@ def _web_address(value: str) -> str:
     return value
 
 
+def _web_address_or_none(value: str) -> str:
+    return _web_address(value) if value else value
+
+
 def _file_path(value: str) -> str:
     if "\0" in value or "\n" in value:
         raise ValueError("must be the path of a file")
@@ -282,28 +286,45 @@ class Chat(Model):
 class Monitoring(Model):
     """Prometheus, Alertmanager, the exporters and the thresholds of the alerts."""
 
-    scrape_seconds: int = Field(15, ge=1, le=300, description="Seconds between two measurements.")
+    scrape_seconds: int = Field(15, ge=1, le=60, description="Seconds between two measurements.")
     retention_hours: int = Field(200, ge=1, le=87_600, description="Hours that measurements are kept.")
     retention_mb: int = Field(
         4096, ge=128, le=10_485_760, description="Disk space for measurements, in MiB; the oldest go first."
     )
     memory_mb: int = Field(1024, ge=128, le=1_048_576, description="Memory limit of Prometheus, in MiB.")
-    cpu_percent: Percent = Field(80, description="Alert: the processor is busier than this for 5 minutes.")
-    memory_percent: Percent = Field(85, description="Alert: more memory than this is used for 5 minutes.")
-    disk_free_percent: Percent = Field(15, description="Alert: less than this of a disk is free.")
-    certificate_days: int = Field(14, ge=1, le=365, description="Alert: a certificate ends in fewer days.")
+    cpu_percent: Percent = Field(80, description="Warning: the processor is busier than this for 5 minutes.")
+    cpu_critical_percent: Percent = Field(95, description="Critical: the processor is busier than this for 2 minutes.")
+    memory_percent: Percent = Field(85, description="Warning: more memory than this is used for 5 minutes.")
+    memory_critical_percent: Percent = Field(95, description="Critical: more memory than this is used for 2 minutes.")
+    disk_free_percent: Percent = Field(15, description="Warning: less than this of Docker's disk is free.")
+    disk_free_critical_percent: Percent = Field(5, description="Critical: less than this of Docker's disk is free.")
+    certificate_days: int = Field(14, ge=1, le=365, description="Warning: a certificate ends in fewer days.")
     database_connections: int = Field(
-        80, ge=1, le=10_000, description="Alert: more connections than this to one database."
+        80, ge=1, le=10_000, description="Warning: more connections than this to one database for 5 minutes."
+    )
+    database_gb: int = Field(10, ge=1, le=1_048_576, description="Note: a database is larger than this, in GiB.")
+    waiting_requests: int = Field(
+        20, ge=1, le=100_000, description="Warning: more requests than this wait for a model for 2 minutes."
+    )
+    answer_seconds: int = Field(
+        10, ge=1, le=3600, description="Warning: on average a model's answer begins later than this, in seconds."
     )
     webhooks: tuple[WebAddress, ...] = Field(
         (), strict=False, description="Addresses that receive every alert as JSON."
     )
+    watchdog_webhook: Annotated[str, AfterValidator(_web_address_or_none)] = Field(
+        "", description="Address that is called every 5 minutes while the path of the alerts works; empty for none."
+    )
     slack_webhook_file: FilePath = Field("", description="File with the address of a Slack webhook.")
+    discord_webhook_file: FilePath = Field("", description="File with the address of a Discord webhook.")
     email_to: str = Field("", description="E-mail address that receives the alerts; empty for none.")
     email_from: str = Field("", description="Sender of those e-mails.")
     email_server: str = Field(
         "", pattern=r"^([A-Za-z0-9.-]+:[0-9]{1,5})?$", description="SMTP server for them, as host:port."
     )
+    email_user: str = Field("", description="User name at that server; empty for none.")
+    email_password_file: FilePath = Field("", description="File with the password at that server.")
+    email_tls: bool = Field(default=True, description="Whether that server must offer TLS.")
 
     @model_validator(mode="after")
     def _email_complete(self) -> Self:
@@ -311,6 +332,18 @@ class Monitoring(Model):
             raise ValueError(
                 "with monitoring-email-to, monitoring-email-from and monitoring-email-server must be given"
             )
+        if bool(self.email_user) != bool(self.email_password_file):
+            raise ValueError("monitoring-email-user and monitoring-email-password-file must be given together")
+        return self
+
+    @model_validator(mode="after")
+    def _critical_after_warning(self) -> Self:
+        if (
+            self.cpu_percent >= self.cpu_critical_percent
+            or self.memory_percent >= self.memory_critical_percent
+            or self.disk_free_percent <= self.disk_free_critical_percent
+        ):
+            raise ValueError("monitoring: each critical threshold must be stricter than that of its warning")
         return self
 
 

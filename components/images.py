@@ -49,7 +49,7 @@ PROMETHEUS = Image(official="docker.io/prom/prometheus:v2.53.3", built="observab
 ALERTMANAGER = Image(official="docker.io/prom/alertmanager:v0.28.1", built="observability")
 NODE_EXPORTER = Image(official="docker.io/prom/node-exporter:v1.9.0", built="observability")
 POSTGRES_EXPORTER = Image(official="docker.io/prometheuscommunity/postgres-exporter:v0.17.1", built="observability")
-REDIS_EXPORTER = Image(official="docker.io/oliver006/redis_exporter:v1.69.0", built="observability")
+REDIS_EXPORTER = Image(official="docker.io/oliver006/redis_exporter:v1.69.0-alpine", built="observability")
 BLACKBOX_EXPORTER = Image(official="docker.io/prom/blackbox-exporter:v0.26.0", built="observability")
 
 

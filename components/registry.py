@@ -6,6 +6,25 @@ from components.data.postgres import Postgres
 from components.data.redis import Redis
 from components.edge.haproxy import Haproxy
 from components.identity.keycloak import Keycloak
+from components.observability.alertmanager import Alertmanager
+from components.observability.blackbox_exporter import BlackboxExporter
+from components.observability.node_exporter import NodeExporter
+from components.observability.postgres_exporter import PostgresExporter
+from components.observability.prometheus import Prometheus
+from components.observability.redis_exporter import RedisExporter
 from components.service import Service
 
-SERVICES: tuple[type[Service], ...] = (Haproxy, Postgres, Redis, Keycloak, Ollama, OpenWebui)
+SERVICES: tuple[type[Service], ...] = (
+    Haproxy,
+    Postgres,
+    Redis,
+    Keycloak,
+    Ollama,
+    OpenWebui,
+    Alertmanager,
+    BlackboxExporter,
+    NodeExporter,
+    PostgresExporter,
+    RedisExporter,
+    Prometheus,
+)

@@ -142,6 +142,8 @@ class Database:
 
     name: str
     extensions: tuple[str, ...] = ()
+    member_of: tuple[str, ...] = ()
+    """PostgreSQL's own roles that its role gets the rights of."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,41 @@ class Metrics:
 
     port: int
     path: str = "/metrics"
+    drop: str = ""
+    """Regular expression of whole names that are not kept; empty keeps all."""
+
+
+class Severity(StrEnum):
+    """How soon someone has to look at an alert."""
+
+    CRITICAL = "critical"
+    """Now: people cannot work."""
+    WARNING = "warning"
+    """Today: it will become critical."""
+    INFO = "info"
+    """Good to know."""
+    NONE = "none"
+    """Nothing is wrong."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Alert:
+    """Something that people must know about. Each has a page ``docs/runbooks/<name>.md``."""
+
+    name: str
+    expression: str
+    """PromQL; the alert is for each series of its result."""
+    seconds: int
+    """How long it must be so without a break."""
+    severity: Severity
+    kind: str
+    """What it is about, such as ``memory``: a critical alert mutes the warnings of the same service and kind."""
+    summary: str
+    """One line; may hold templates of Prometheus, as may the others."""
+    description: str
+    """What it means and what to look at first."""
+    service: str = ""
+    """What is concerned; empty is the service that declares it."""
 
 
 def http_health(port: int, path: str) -> tuple[str, ...]:
@@ -207,6 +244,10 @@ class Service(abc.ABC):
 
     def metrics(self) -> tuple[Metrics, ...]:
         """Return what Prometheus measures of it."""
+        return ()
+
+    def alerts(self) -> tuple[Alert, ...]:
+        """Return what people must know about it, beside that it cannot be measured."""
         return ()
 
     @abc.abstractmethod

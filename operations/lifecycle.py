@@ -34,7 +34,9 @@ class Options:
 def up(options: Options) -> Exit:
     """Make the stack what the settings say, and show where everything is."""
     started = time.monotonic()
+    _need_an_answer(options)
     with _prepared(options, "up") as prepared:
+        _refuse_foreign(options, prepared.in_docker)
         _check_policies(options)
         with prepared.session() as session:
             refreshed = recover(session, prepared.in_docker)
@@ -240,9 +242,8 @@ def ensure_docker(*, agreed: bool) -> None:
     Raises:
         Failure: it can't be, or the person does not agree.
     """
-    from toolchain.docker_engine import ensure_docker as ensure
-
     from operations.console import reporter
+    from toolchain.docker_engine import ensure_docker as ensure
     from toolchain.errors import ToolchainError
 
     try:
@@ -269,6 +270,11 @@ def _check_policies(options: Options) -> None:
         raise Failure("The plan breaks a mandatory policy (see above); nothing was changed.")
 
 
+def _need_an_answer(options: Options) -> None:
+    if not options.yes and not interactive():
+        raise Failure("Nobody can be asked here: run it with --yes to agree beforehand.", code=Exit.USAGE)
+
+
 def _approve(session: Session, *, refresh: bool) -> bool:
     """Show what would change and ask."""
     progress = Progress(f"comparing stack {session.name}", planning=True)
@@ -277,8 +283,6 @@ def _approve(session: Session, *, refresh: bool) -> bool:
         return True
     for line in _changes(progress):
         notes.print(line)
-    if not interactive():
-        raise Failure("Nobody can be asked here: run it with --yes to agree beforehand.", code=Exit.USAGE)
     return click.confirm(f"Change {_count(len(progress.changed))}?", err=True)
 
 
@@ -311,6 +315,17 @@ def _count(number: int) -> str:
     return f"{number} resource{'' if number == 1 else 's'}"
 
 
+def _refuse_foreign(options: Options, in_docker: StackInDocker) -> None:
+    """Refuse to take another checkout's containers for orphans: a killed run of this one would have left a state file."""
+    path = options.project.state(options.stack)
+    if path is not None and not path.exists() and (found := in_docker.containers()):
+        raise Failure(
+            f"Docker has containers of a stack {options.stack} ({', '.join(each.name for each in found[:3])} ...), but this "
+            f"folder has no state of it: work in the folder that deployed them, or put its .aikit folder here, or remove "
+            f"them with `./aikit destroy --stack {options.stack}` (data volumes stay, but not the secrets that open them)."
+        )
+
+
 def _refuse_protected(found: state.State | None, options: Options, *, data: bool) -> None:
     protected = [resource for resource in (found.of_type(state.VOLUME) if found else ()) if resource.get("protect")]
     if data and protected:
@@ -323,8 +338,7 @@ def _refuse_protected(found: state.State | None, options: Options, *, data: bool
 def _agree_to_destroy(options: Options, *, data: bool) -> bool:
     if options.yes:
         return True
-    if not interactive():
-        raise Failure("Nobody can be asked here: run it with --yes to agree beforehand.", code=Exit.USAGE)
+    _need_an_answer(options)
     if not data:
         return click.confirm(
             f"Remove the containers, networks and built images of stack {options.stack}? Its data is kept.", err=True

@@ -42,6 +42,9 @@ REFERENCE = re.compile(r"\$\{[A-Za-z0-9_][\w.:/-]*\.[A-Za-z]\w*\}")
 TIMEOUT_SECONDS = 120
 """How long the program of another revision may take to declare its resources."""
 
+PIPE_WIDTH = 240
+"""Columns of the tree where nobody's terminal says how many there are."""
+
 _SIGNATURE = "4dabf18193072939515e22adb298388d"
 """Key by which the engine's protocol marks values that are not plain data."""
 _SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105  # it marks secrets and is none
@@ -610,7 +613,8 @@ def command(
     from operations import difference
     from policies import check as policies
 
-    output = Console(highlight=False, soft_wrap=True)
+    # A file or a pipe has no width at which lines would have to be cut.
+    output = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         if against is not None or markdown:

@@ -130,7 +130,9 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
 
     before = state.read(project.state(name))
     secret = passphrase(project.local / "passphrase", state_exists=bool(before and before.salt))
-    chosen = origins.choose(settings, project.local / f"{name}.origins.json", began=before is not None)
+    chosen = origins.choose(
+        settings, project.local / f"{name}.origins.json", began=before is not None or project.state(name) is None
+    )
     for line in chosen.lines():
         say(line)
     with ExitStack() as closing:
@@ -145,7 +147,6 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
         machine, engine_path = _make(project, chosen)
         if chosen.plugins.origin == "built":
             from providers.catalogue import PROVIDERS
-
             from providers.server import serve
 
             servers = closing.enter_context(serve([provider() for provider in PROVIDERS]))
@@ -204,7 +205,6 @@ def _base(release: str) -> str:
 def _engine_path(project: Project, origin: origins.Origin) -> Path:
     if origin == "built":
         from toolchain.engine import engine
-
         from toolchain.errors import ToolchainError
 
         try:

@@ -41,9 +41,10 @@ def rows(outputs: Mapping[str, Any], containers: Sequence[Container]) -> list[di
     made: list[dict[str, Any]] = []
     exported = outputs.get("services")
     for service in exported if isinstance(exported, list) else []:
-        container = by_name.pop(str(service.get("container")), None)
+        container = by_name.get(str(service.get("container")))
         made.append(_row(service.get("name") or "", service.get("title") or "", service.get("url"), container))
-    made += [_row(container.service or container.name, "", None, container) for container in by_name.values()]
+    shown = {row["container"] for row in made}
+    made += [_row(each.service or each.name, each.name, None, each) for each in containers if each.name not in shown]
     return made
 
 
@@ -71,7 +72,7 @@ def show_services(
     shown = table(f"Stack {options.stack}", *columns)
     for row in found:
         # Jobs that have ended are of interest only where something went wrong.
-        if not usage and row["health"] == "done" and not row["url"]:
+        if row["health"] == "done" and not row["url"]:
             continue
         cells = [row["title"], row["url"] or "", colored(row["health"])]
         if usage:

@@ -5,6 +5,8 @@ same way for all of them: which properties exist, defaults, names, unknown value
 What it puts into the state follows the official providers, so that a stack can move between them and these.
 """
 
+# ruff: noqa: N802 - the methods are named by the contract
+
 import abc
 import contextlib
 import dataclasses
@@ -237,8 +239,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
                     details.update(_paths(name, before, after, replaces=replacing))
                     if replacing:
                         replaces.append(name)
-            outdated = resource.outdated(cast("Properties", wire.plain(outputs)))
-            for name in sorted({*outdated, *([_FAILED] if outputs.get(_FAILED) else [])}):
+            asking = set(resource.outdated(cast("Properties", wire.plain(outputs))))
+            if outputs.get(_FAILED):
+                asking.add(_FAILED)
+            for name in sorted(asking):
                 details[name] = provider_pb2.PropertyDiff(kind=_Kind.UPDATE_REPLACE)
                 replaces.append(name)
             made_up = any(
@@ -312,7 +316,7 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             return empty_pb2.Empty()
 
     def _type(self, urn: str) -> ResourceType[Any]:
-        token = urn.split("::")[2].split("$")[-1]
+        token = _token(urn)
         try:
             return self._types[token]
         except KeyError:
@@ -433,9 +437,10 @@ def _errors(context: grpc.ServicerContext, what: str, *hidden: struct_pb2.Struct
     except ProviderError as error:
         # A code that tells the engine that the resource's state is certain.
         context.abort(grpc.StatusCode.FAILED_PRECONDITION, redact(str(error)))
-    except Exception as error:  # noqa: BLE001 - an adapter's bug must reach the person as a message too
-        token = what.split("::")[2].split("$")[-1] if what.count("::") > 1 else what
-        context.abort(grpc.StatusCode.INTERNAL, redact(f"{token}: {type(error).__name__}: {error}"))
+    except Exception as error:
+        # An adapter's bug must reach the person as a message too.
+        where = _token(what) if what.startswith("urn:") else what
+        context.abort(grpc.StatusCode.INTERNAL, redact(f"{where}: {type(error).__name__}: {error}"))
 
 
 def _redaction(messages: Sequence[struct_pb2.Struct]) -> Callable[[str], str]:
@@ -480,6 +485,11 @@ def _missing_properties(inputs: Mapping[str, Any], known: Mapping[str, Property]
         for name, item in known.items()
         if item.required and inputs.get(name) is None
     ]
+
+
+def _token(urn: str) -> str:
+    """Return the resource type in a URN, without those of its parents."""
+    return urn.split("::")[2].rpartition("$")[2]
 
 
 def _unique_name(urn: str, seed: bytes) -> str:

@@ -1,5 +1,7 @@
 """Property values as the engine sends them: structs in which marked dictionaries are secrets and marked strings unknown."""
 
+# ruff: noqa: S105 - type tokens and markers, not passwords
+
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 
@@ -70,14 +72,17 @@ def plain(value: Any, *, defaults: bool = True) -> Any:
 
 
 def secret_texts(values: Iterable[Any]) -> list[str]:
-    """Return the lines of text in all secrets of ``values``, longest first; short ones would only hide other words."""
+    """Return the lines of text in all secrets of ``values``, and what is after the = in one, longest first.
+
+    Short ones are left out: they would only hide other words.
+    """
     lines = {
         line.strip()
         for value in values
         for hidden in _secrets(value)
         for leaf in _leaves(hidden)
         if isinstance(leaf, str)
-        for line in (leaf, *leaf.splitlines())
+        for line in (leaf, leaf.partition("=")[2], *leaf.splitlines())
     }
     return sorted((line for line in lines if len(line) >= _MIN_SECRET), key=len, reverse=True)
 

@@ -9,7 +9,18 @@ import pulumi_docker as docker
 
 from components.context import Platform
 from components.images import OLLAMA, OLLAMA_AMD, Image
-from components.service import TEMPORARY, Container, DataVolume, Deployment, Health, Network, Service, deploy_job
+from components.service import (
+    TEMPORARY,
+    Alert,
+    Container,
+    DataVolume,
+    Deployment,
+    Health,
+    Network,
+    Service,
+    Severity,
+    deploy_job,
+)
 from settings import ROOT, Accelerator, OllamaModel
 
 PORT = 11434
@@ -26,6 +37,52 @@ class Ollama(Service):
     def image(self) -> Image:
         """Ollama, for AMD with its libraries."""
         return OLLAMA_AMD if self.settings.accelerator is Accelerator.AMD else OLLAMA
+
+    def alerts(self) -> tuple[Alert, ...]:
+        """Return the alerts of the models and their queue, as the proxy sees them."""
+        limits = self.settings.monitoring
+        return (
+            Alert(
+                name="OllamaNotAnswering",
+                expression='haproxy_server_status{proxy="ollama",state="UP"} == 0',
+                seconds=60,
+                severity=Severity.CRITICAL,
+                kind="availability",
+                summary="Ollama does not answer",
+                description="The proxy's check of Ollama fails, so every request for a model is answered 503.",
+            ),
+            Alert(
+                name="ModelsQueueLong",
+                expression=f'haproxy_backend_current_queue{{proxy="ollama"}} > {limits.waiting_requests}',
+                seconds=120,
+                severity=Severity.WARNING,
+                kind="queue",
+                summary="{{ $value }} requests wait for a model",
+                description=f"More than {limits.waiting_requests} requests have waited in the queue for 2 minutes.",
+            ),
+            Alert(
+                name="ModelsRefused",
+                expression='increase(haproxy_frontend_http_responses_total{proxy="models",code="5xx"}[5m]) > 0',
+                seconds=60,
+                severity=Severity.WARNING,
+                kind="refused",
+                summary="Requests for a model were refused",
+                description="In the last 5 minutes requests were answered 503: the queue was full, the wait too long, or Ollama away.",
+            ),
+            Alert(
+                name="ModelsSlow",
+                # HAProxy's average is over its last 1024 requests, so it stays when nobody asks.
+                expression=(
+                    f'haproxy_backend_response_time_average_seconds{{proxy="ollama"}} > {limits.answer_seconds}'
+                    ' and rate(haproxy_backend_sessions_total{proxy="ollama"}[5m]) > 0'
+                ),
+                seconds=300,
+                severity=Severity.WARNING,
+                kind="latency",
+                summary="Answers of the models begin after {{ $value | humanizeDuration }}",
+                description=f"On average more than {limits.answer_seconds} s pass before the first byte of an answer.",
+            ),
+        )
 
     def container(self, platform: Platform) -> Container:
         """Return the server's container; the limits hold for every accelerator."""

@@ -113,6 +113,7 @@ def _script(databases: Sequence[Database], passwords: Mapping[str, str]) -> str:
             f"SELECT 'CREATE ROLE \"{name}\" LOGIN'",
             f" WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
             f"ALTER ROLE \"{name}\" PASSWORD '{passwords[name]}';",
+            *(f'GRANT "{role}" TO "{name}";' for role in database.member_of),
             f'SELECT \'CREATE DATABASE "{name}" OWNER "{name}"\'',
             f" WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec",
             f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC;',

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Generator, Iterable, Mapping
 
-
 import docker.errors
 import requests
 

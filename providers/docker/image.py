@@ -1,11 +1,12 @@
 """``docker.Image``."""
 
+# ruff: noqa: S105 - a type token
 # The SDK for Python is typed in part only, and property values are whatever the schema says.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import collections
-import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from docker import DockerClient
@@ -69,14 +70,15 @@ def _outputs(inputs: Properties) -> dict[str, Any]:
     build = inputs.get("build") or {}
     context = build.get("context") or "."
     name = str(inputs["imageName"])
-    server = name.split("/")[0] if "/" in name and any(mark in name.split("/")[0] for mark in ".:") else ""
+    first, slash, _ = name.partition("/")
+    server = first if slash and any(mark in first for mark in ".:") else ""
     return {
         "imageName": name,
         "baseImageName": name,
         "registryServer": server,
         "repoDigest": "",
         "context": context,
-        "dockerfile": build.get("dockerfile") or os.path.join(context, "Dockerfile"),
+        "dockerfile": build.get("dockerfile") or str(Path(context) / "Dockerfile"),
         "platform": build.get("platform"),
     }
 
@@ -84,13 +86,13 @@ def _outputs(inputs: Properties) -> dict[str, Any]:
 def _build(client: DockerClient, inputs: Properties) -> None:
     build, outputs = inputs.get("build") or {}, _outputs(inputs)
     name = outputs["imageName"]
-    if not os.path.isdir(outputs["context"]):
+    if not Path(outputs["context"]).is_dir():
         raise ProviderError(f"cannot build image {name}: no directory {outputs['context']}")
     tail: collections.deque[str] = collections.deque(maxlen=_ERROR_LINES)
     with errors(f"cannot build image {name}"):
         events = client.api.build(
             path=outputs["context"],
-            dockerfile=os.path.abspath(outputs["dockerfile"]),
+            dockerfile=str(Path(outputs["dockerfile"]).resolve()),
             tag=name,
             buildargs={key: str(value) for key, value in (build.get("args") or {}).items()},
             target=build.get("target"),

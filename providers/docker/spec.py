@@ -1,5 +1,6 @@
 """A container's properties as the Docker API wants them."""
 
+# ruff: noqa: S104 - every address is the default of a port
 # The SDK for Python is typed in part only, and property values are whatever the schema says.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from providers.keycloak.client import Keycloak, Settings
 from providers.keycloak.clients import (
@@ -59,7 +59,7 @@ class KeycloakProvider(Provider[Keycloak]):
     """Keycloak 26 and later. It never logs in before the first real operation, whatever ``initialLogin`` says."""
 
     name = "keycloak"
-    configuration = {
+    configuration: ClassVar[Mapping[str, Property]] = {
         "url": Property(),
         "adminUrl": Property(),
         "basePath": Property(),

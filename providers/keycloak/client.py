@@ -21,7 +21,7 @@ STARTUP_SECONDS = 60.0
 _RETRY_SECONDS = 1.0
 _TOKEN_MARGIN_SECONDS = 10.0
 # On a small machine a realm takes longer than the official default of 5 s, and repeating its creation is a conflict.
-_LEAST_ANSWER_SECONDS = 30.0
+_LEAST_ANSWER_SECONDS = 120.0
 
 
 class ApiError(ProviderError):

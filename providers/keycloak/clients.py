@@ -31,15 +31,18 @@ class AccessType(Mapped):
         self.property = Property(required=True)
 
     def write(self, value: Any, before: Any, representation: Representation, *, creating: bool) -> None:
+        """Put the value in its place."""
         representation["publicClient"] = value == "PUBLIC"
         representation["bearerOnly"] = value == "BEARER-ONLY"
 
     def read(self, representation: Representation, prior: Any) -> Any:
+        """Return the value found, or ``prior`` if that means the same."""
         if representation.get("publicClient"):
             return "PUBLIC"
         return "BEARER-ONLY" if representation.get("bearerOnly") else "CONFIDENTIAL"
 
     def problem(self, value: Any) -> str | None:
+        """Return what is wrong with a value, or None."""
         words = ("CONFIDENTIAL", "PUBLIC", "BEARER-ONLY")
         return None if value in words else f"'{value}' is none of {', '.join(words)}"
 
@@ -68,11 +71,13 @@ def _switch(at: str, *, default: bool | None = None) -> Field:
 class Client(Record):
     """An OpenID Connect client; its identifier is Keycloak's internal one, not its ``clientId``."""
 
-    token = "keycloak:openid/client:Client"
+    token: ClassVar[str] = "keycloak:openid/client:Client"
     noun = "client"
     named_by = "clientId"
+    # Told that there is a service account, Keycloak attaches its client scope again, whatever the client's scopes are.
+    partial = True
     constants: ClassVar[Representation] = {"protocol": "openid-connect"}
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         "realmId": Local(required=True, replaces=True),
         "clientId": Field("clientId", autoname=True),
         "accessType": AccessType(),
@@ -138,9 +143,11 @@ class Client(Record):
     }
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         return ("realms", str(inputs["realmId"]), "clients")
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         browser = representation.get("standardFlowEnabled") or representation.get("implicitFlowEnabled")
         name = f"client '{inputs['clientId']}'"
         if browser and not representation.get("redirectUris"):
@@ -153,6 +160,7 @@ class Client(Record):
     def describe(
         self, client: Keycloak, identifier: str, representation: Representation, prior: Properties
     ) -> dict[str, Any]:
+        """Return the outputs, with those that have endpoints of their own."""
         account = ""
         if representation.get("serviceAccountsEnabled"):
             account = str(client.get(*self.address(identifier, prior), "service-account-user")["id"])
@@ -163,10 +171,10 @@ class Client(Record):
 class ClientScope(Record):
     """A set of protocol mappers that clients share."""
 
-    token = "keycloak:openid/clientScope:ClientScope"
+    token: ClassVar[str] = "keycloak:openid/clientScope:ClientScope"
     noun = "client scope"
     constants: ClassVar[Representation] = {"protocol": "openid-connect"}
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         "realmId": Local(required=True, replaces=True),
         "name": Field("name", autoname=True),
         "description": Field("description", zero=""),
@@ -178,9 +186,11 @@ class ClientScope(Record):
     }
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         return ("realms", str(inputs["realmId"]), "client-scopes")
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         attributes = representation["attributes"]
         attributes["display.on.consent.screen"] = "true" if attributes["consent.screen.text"] else "false"
         if not inputs.get("guiOrder"):
@@ -193,17 +203,21 @@ class _ClientScopes(Assignment):
     kind: ClassVar[str]
 
     def identify(self, client: Keycloak, inputs: Properties) -> str:
+        """Return the identifier that the official provider gives."""
         return f"{inputs['realmId']}/{inputs['clientId']}"
 
     def current(self, client: Keycloak, inputs: Properties) -> list[str] | None:
+        """Return the members that there are, or None without a holder."""
         scopes = client.find(*self._address(inputs))
         return None if scopes is None else [str(scope["name"]) for scope in scopes]
 
     def add(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Add members."""
         for identifier in self._identifiers(client, inputs, members):
             client.put(*self._address(inputs), identifier)
 
     def remove(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Remove members."""
         for identifier in self._identifiers(client, inputs, members):
             client.delete(*self._address(inputs), identifier)
 
@@ -222,10 +236,10 @@ class _ClientScopes(Assignment):
 class ClientDefaultScopes(_ClientScopes):
     """The client scopes that a client always has."""
 
-    token = "keycloak:openid/clientDefaultScopes:ClientDefaultScopes"
+    token: ClassVar[str] = "keycloak:openid/clientDefaultScopes:ClientDefaultScopes"
     kind = "default-client-scopes"
     members = "defaultScopes"
-    properties = {
+    properties: ClassVar[Mapping[str, Property]] = {
         "realmId": Property(required=True, replaces=True),
         "clientId": Property(required=True, replaces=True),
         "defaultScopes": Property(required=True, unordered=True),
@@ -235,10 +249,10 @@ class ClientDefaultScopes(_ClientScopes):
 class ClientOptionalScopes(_ClientScopes):
     """The client scopes that a client may ask for."""
 
-    token = "keycloak:openid/clientOptionalScopes:ClientOptionalScopes"
+    token: ClassVar[str] = "keycloak:openid/clientOptionalScopes:ClientOptionalScopes"
     kind = "optional-client-scopes"
     members = "optionalScopes"
-    properties = {
+    properties: ClassVar[Mapping[str, Property]] = {
         "realmId": Property(required=True, replaces=True),
         "clientId": Property(required=True, replaces=True),
         "optionalScopes": Property(required=True, unordered=True),
@@ -249,6 +263,7 @@ class _ServiceAccountRole(ResourceType[Keycloak]):
     """A role, by name, of a client's service account; the identifier is ``service account user/role``."""
 
     def create(self, client: Keycloak, inputs: Properties) -> Created:
+        """Create it and return it as it is then."""
         try:
             role = client.get(*self.roles(inputs), str(inputs["role"]))
         except NotFoundError as error:
@@ -257,11 +272,13 @@ class _ServiceAccountRole(ResourceType[Keycloak]):
         return Created(identifier=f"{inputs['serviceAccountUserId']}/{role['id']}", outputs=inputs)
 
     def read(self, client: Keycloak, identifier: str, outputs: Properties) -> Properties | None:
+        """Return it as it is now, or None if it is gone."""
         roles = cast("list[Representation]", client.find(*self._mappings(outputs)) or [])
         given = any(role["id"] == identifier.rpartition("/")[2] for role in roles)
         return outputs if given else None
 
     def delete(self, client: Keycloak, identifier: str, outputs: Properties) -> None:
+        """Remove it; that it is gone already is no error."""
         role = client.find("realms", str(outputs["realmId"]), "roles-by-id", identifier.rpartition("/")[2])
         if role is not None:
             client.delete(*self._mappings(outputs), body=[role])
@@ -286,24 +303,28 @@ def _replacing(*names: str) -> Mapping[str, Property]:
 class ClientServiceAccountRole(_ServiceAccountRole):
     """A role of a client for a service account; ``clientId`` is the internal identifier of the role's client."""
 
-    token = "keycloak:openid/clientServiceAccountRole:ClientServiceAccountRole"
+    token: ClassVar[str] = "keycloak:openid/clientServiceAccountRole:ClientServiceAccountRole"
     properties = _replacing("realmId", "clientId", "serviceAccountUserId", "role")
 
     def roles(self, inputs: Properties) -> Path:
+        """Return where the roles to choose from are."""
         return ("realms", str(inputs["realmId"]), "clients", str(inputs["clientId"]), "roles")
 
     def container(self, inputs: Properties) -> Path:
+        """Return the part of an address that says whose roles they are."""
         return ("clients", str(inputs["clientId"]))
 
 
 class ClientServiceAccountRealmRole(_ServiceAccountRole):
     """A role of the realm for a service account."""
 
-    token = "keycloak:openid/clientServiceAccountRealmRole:ClientServiceAccountRealmRole"
+    token: ClassVar[str] = "keycloak:openid/clientServiceAccountRealmRole:ClientServiceAccountRealmRole"
     properties = _replacing("realmId", "serviceAccountUserId", "role")
 
     def roles(self, inputs: Properties) -> Path:
+        """Return where the roles to choose from are."""
         return ("realms", str(inputs["realmId"]), "roles")
 
     def container(self, inputs: Properties) -> Path:
+        """Return the part of an address that says whose roles they are."""
         return ("realm",)

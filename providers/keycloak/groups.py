@@ -1,9 +1,10 @@
 """Groups, those that new users join, and those that a user is in."""
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 from providers.keycloak.client import Keycloak
-from providers.keycloak.mapping import VALUES, Field, Local, Path, Representation
+from providers.keycloak.mapping import VALUES, Field, Local, Mapped, Path, Representation
 from providers.keycloak.record import EXHAUSTIVE, Assignment, Record
 from providers.resource import Properties, Property
 
@@ -11,9 +12,9 @@ from providers.resource import Properties, Property
 class Group(Record):
     """A group of a realm, or in another group if ``parentId`` is given."""
 
-    token = "keycloak:index/group:Group"
+    token: ClassVar[str] = "keycloak:index/group:Group"
     noun = "group"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         "realmId": Local(required=True, replaces=True),
         "parentId": Local(replaces=True),
         "name": Field("name", autoname=True),
@@ -22,39 +23,46 @@ class Group(Record):
     }
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         groups = ("realms", str(inputs["realmId"]), "groups")
         return (*groups, str(inputs["parentId"]), "children") if inputs.get("parentId") else groups
 
     def address(self, identifier: str, inputs: Properties) -> Path:
+        """Return where one record is."""
         return ("realms", str(inputs["realmId"]), "groups", identifier)
 
     def describe(
         self, client: Keycloak, identifier: str, representation: Representation, prior: Properties
     ) -> dict[str, Any]:
+        """Return the outputs, with those that have endpoints of their own."""
         return {**super().describe(client, identifier, representation, prior), "path": str(representation["path"])}
 
 
 class DefaultGroups(Assignment):
     """The groups that each new user of a realm joins; the identifier is ``realm/default-groups``."""
 
-    token = "keycloak:index/defaultGroups:DefaultGroups"
+    token: ClassVar[str] = "keycloak:index/defaultGroups:DefaultGroups"
     members = "groupIds"
-    properties = {
+    properties: ClassVar[Mapping[str, Property]] = {
         "realmId": Property(required=True, replaces=True),
         "groupIds": Property(required=True, unordered=True),
     }
 
     def identify(self, client: Keycloak, inputs: Properties) -> str:
+        """Return the identifier that the official provider gives."""
         return f"{inputs['realmId']}/default-groups"
 
     def current(self, client: Keycloak, inputs: Properties) -> list[str] | None:
+        """Return the members that there are, or None without a holder."""
         return _identifiers(client.find("realms", str(inputs["realmId"]), "default-groups"))
 
     def add(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Add members."""
         for member in members:
             client.put("realms", str(inputs["realmId"]), "default-groups", member)
 
     def remove(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Remove members."""
         for member in members:
             client.delete("realms", str(inputs["realmId"]), "default-groups", member)
 
@@ -62,9 +70,9 @@ class DefaultGroups(Assignment):
 class UserGroups(Assignment):
     """The groups that a user is in; the identifier is ``realm/user``."""
 
-    token = "keycloak:index/userGroups:UserGroups"
+    token: ClassVar[str] = "keycloak:index/userGroups:UserGroups"
     members = "groupIds"
-    properties = {
+    properties: ClassVar[Mapping[str, Property]] = {
         "realmId": Property(required=True, replaces=True),
         "userId": Property(required=True, replaces=True),
         "groupIds": Property(required=True, unordered=True),
@@ -72,16 +80,20 @@ class UserGroups(Assignment):
     }
 
     def identify(self, client: Keycloak, inputs: Properties) -> str:
+        """Return the identifier that the official provider gives."""
         return f"{inputs['realmId']}/{inputs['userId']}"
 
     def current(self, client: Keycloak, inputs: Properties) -> list[str] | None:
+        """Return the members that there are, or None without a holder."""
         return _identifiers(client.find(*_groups_of(inputs)))
 
     def add(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Add members."""
         for member in members:
             client.put(*_groups_of(inputs), member)
 
     def remove(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Remove members."""
         for member in members:
             client.delete(*_groups_of(inputs), member)
 

@@ -1,6 +1,7 @@
 """Other identity providers that users may log in with, and what their users get."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from providers.keycloak.client import Keycloak
@@ -50,14 +51,17 @@ class _Broker(Record):
     realm_property = "realm"
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         return ("realms", str(inputs["realm"]), "identity-provider", "instances")
 
     def identify(self, client: Keycloak, inputs: Properties, location: str) -> str:
+        """Return the identifier that the official provider gives."""
         return str(inputs["alias"])
 
     def describe(
         self, client: Keycloak, identifier: str, representation: Representation, prior: Properties
     ) -> dict[str, Any]:
+        """Return the outputs, with those that have endpoints of their own."""
         outputs = super().describe(client, identifier, representation, prior)
         return {**outputs, "internalId": str(representation["internalId"])}
 
@@ -65,8 +69,8 @@ class _Broker(Record):
 class IdentityProvider(_Broker):
     """Any OpenID Connect provider."""
 
-    token = "keycloak:oidc/identityProvider:IdentityProvider"
-    fields = {
+    token: ClassVar[str] = "keycloak:oidc/identityProvider:IdentityProvider"
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_SHARED,
         "alias": Field("alias", required=True, replaces=True),
         "providerId": Field("providerId", default="oidc"),
@@ -86,14 +90,15 @@ class IdentityProvider(_Broker):
     }
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         representation["config"]["useJwksUrl"] = "true" if inputs.get("jwksUrl") else "false"
 
 
 class GoogleIdentityProvider(_Broker):
     """Google."""
 
-    token = "keycloak:oidc/googleIdentityProvider:GoogleIdentityProvider"
-    fields = {
+    token: ClassVar[str] = "keycloak:oidc/googleIdentityProvider:GoogleIdentityProvider"
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_SHARED,
         "alias": Field("alias", replaces=True, default="google"),
         "providerId": Field("providerId", default="google"),
@@ -106,6 +111,7 @@ class GoogleIdentityProvider(_Broker):
     }
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         representation["config"]["useJwksUrl"] = "true"
 
 
@@ -124,10 +130,12 @@ class _BrokerMapper(Record):
     realm_property = "realm"
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         instances = ("realms", str(inputs["realm"]), "identity-provider", "instances")
         return (*instances, str(inputs["identityProviderAlias"]), "mappers")
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         if "id" not in representation:
             representation["identityProviderMapper"] = self.kind(client, inputs)
 
@@ -139,28 +147,30 @@ class _BrokerMapper(Record):
 class HardcodedRoleIdentityMapper(_BrokerMapper):
     """A role for all users of an identity provider: ``role``, or ``client.role`` for one of a client."""
 
-    token = "keycloak:index/hardcodedRoleIdentityMapper:HardcodedRoleIdentityMapper"
-    fields = {**_MAPPER, "role": _text("role")}
+    token: ClassVar[str] = "keycloak:index/hardcodedRoleIdentityMapper:HardcodedRoleIdentityMapper"
+    fields: ClassVar[Mapping[str, Mapped]] = {**_MAPPER, "role": _text("role")}
 
     def kind(self, client: Keycloak, inputs: Properties) -> str:
+        """Return Keycloak's name of this kind of mapper."""
         return "oidc-hardcoded-role-idp-mapper"
 
 
 class HardcodedGroupIdentityProviderMapper(_BrokerMapper):
     """A group, by path, for all users of an identity provider."""
 
-    token = "keycloak:index/hardcodedGroupIdentityProviderMapper:HardcodedGroupIdentityProviderMapper"
-    fields = {**_MAPPER, "group": _text("group")}
+    token: ClassVar[str] = "keycloak:index/hardcodedGroupIdentityProviderMapper:HardcodedGroupIdentityProviderMapper"
+    fields: ClassVar[Mapping[str, Mapped]] = {**_MAPPER, "group": _text("group")}
 
     def kind(self, client: Keycloak, inputs: Properties) -> str:
+        """Return Keycloak's name of this kind of mapper."""
         return "oidc-hardcoded-group-idp-mapper"
 
 
 class AttributeToRoleIdentityMapper(_BrokerMapper):
     """A role for those users of an OpenID Connect provider who have a claim with a certain value."""
 
-    token = "keycloak:index/attributeToRoleIdentityMapper:AttributeToRoleIdentityMapper"
-    fields = {
+    token: ClassVar[str] = "keycloak:index/attributeToRoleIdentityMapper:AttributeToRoleIdentityMapper"
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_MAPPER,
         "role": _text("role", required=True),
         "claimName": _text("claim"),
@@ -169,6 +179,7 @@ class AttributeToRoleIdentityMapper(_BrokerMapper):
     _KINDS: ClassVar[dict[str, str]] = {"oidc": "oidc-role-idp-mapper"}
 
     def kind(self, client: Keycloak, inputs: Properties) -> str:
+        """Return Keycloak's name of this kind of mapper."""
         alias, realm = str(inputs["identityProviderAlias"]), str(inputs["realm"])
         provider = str(client.get("realms", realm, "identity-provider", "instances", alias)["providerId"])
         if provider not in self._KINDS:

@@ -1,5 +1,6 @@
 """Protocol mappers: what gets into the tokens of a client or of a client scope."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from providers.keycloak.client import Keycloak
@@ -48,6 +49,7 @@ class ProtocolMapper(Record):
         cls.constants = {"protocol": "openid-connect", "protocolMapper": cls.mapper}
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         if bool(inputs.get("clientId")) == bool(inputs.get("clientScopeId")):
             raise ProviderError(f"{self.token} '{inputs.get('name')}': give either clientId or clientScopeId")
         owner = (
@@ -61,9 +63,9 @@ class ProtocolMapper(Record):
 class AudienceProtocolMapper(ProtocolMapper):
     """Puts a client's ``clientId`` or any other name into ``aud``."""
 
-    token = "keycloak:openid/audienceProtocolMapper:AudienceProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/audienceProtocolMapper:AudienceProtocolMapper"
     mapper = "oidc-audience-mapper"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_PLACE,
         **_ACCESS,
         **_IDENTITY,
@@ -73,6 +75,7 @@ class AudienceProtocolMapper(ProtocolMapper):
     }
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         if inputs.get("includedClientAudience") and inputs.get("includedCustomAudience"):
             raise ProviderError(
                 f"audience mapper '{inputs['name']}': give either includedClientAudience or includedCustomAudience"
@@ -82,25 +85,25 @@ class AudienceProtocolMapper(ProtocolMapper):
 class AudienceResolveProtocolMapper(ProtocolMapper):
     """Puts all clients into ``aud`` that the user has roles of."""
 
-    token = "keycloak:openid/audienceResolveProtocolMapper:AudienceResolveProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/audienceResolveProtocolMapper:AudienceResolveProtocolMapper"
     mapper = "oidc-audience-resolve-mapper"
-    fields = {**_PLACE, "name": Field("name", default="audience resolve")}
+    fields: ClassVar[Mapping[str, Mapped]] = {**_PLACE, "name": Field("name", default="audience resolve")}
 
 
 class FullNameProtocolMapper(ProtocolMapper):
     """Puts first and last name into ``name``."""
 
-    token = "keycloak:openid/fullNameProtocolMapper:FullNameProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/fullNameProtocolMapper:FullNameProtocolMapper"
     mapper = "oidc-full-name-mapper"
-    fields = {**_PLACE, **_ACCESS, **_IDENTITY, **_USERINFO}
+    fields: ClassVar[Mapping[str, Mapped]] = {**_PLACE, **_ACCESS, **_IDENTITY, **_USERINFO}
 
 
 class GroupMembershipProtocolMapper(ProtocolMapper):
     """Puts the user's groups into a claim, by path or by name."""
 
-    token = "keycloak:openid/groupMembershipProtocolMapper:GroupMembershipProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/groupMembershipProtocolMapper:GroupMembershipProtocolMapper"
     mapper = "oidc-group-membership-mapper"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_PLACE,
         **_ACCESS,
         **_IDENTITY,
@@ -114,9 +117,9 @@ class GroupMembershipProtocolMapper(ProtocolMapper):
 class HardcodedClaimProtocolMapper(ProtocolMapper):
     """Puts a fixed value into a claim."""
 
-    token = "keycloak:openid/hardcodedClaimProtocolMapper:HardcodedClaimProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/hardcodedClaimProtocolMapper:HardcodedClaimProtocolMapper"
     mapper = "oidc-hardcoded-claim-mapper"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_PLACE,
         **_ACCESS,
         **_IDENTITY,
@@ -129,9 +132,9 @@ class HardcodedClaimProtocolMapper(ProtocolMapper):
 class UserAttributeProtocolMapper(ProtocolMapper):
     """Puts an attribute of the user into a claim."""
 
-    token = "keycloak:openid/userAttributeProtocolMapper:UserAttributeProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/userAttributeProtocolMapper:UserAttributeProtocolMapper"
     mapper = "oidc-usermodel-attribute-mapper"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_PLACE,
         **_ACCESS,
         **_IDENTITY,
@@ -147,9 +150,9 @@ class UserAttributeProtocolMapper(ProtocolMapper):
 class UserClientRoleProtocolMapper(ProtocolMapper):
     """Puts the user's roles of a client into a claim; ``clientIdForRoleMappings`` is its ``clientId``."""
 
-    token = "keycloak:openid/userClientRoleProtocolMapper:UserClientRoleProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/userClientRoleProtocolMapper:UserClientRoleProtocolMapper"
     mapper = "oidc-usermodel-client-role-mapper"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_PLACE,
         **_ACCESS,
         **_IDENTITY,
@@ -164,9 +167,9 @@ class UserClientRoleProtocolMapper(ProtocolMapper):
 class UserPropertyProtocolMapper(ProtocolMapper):
     """Puts a property of the user, such as its email, into a claim."""
 
-    token = "keycloak:openid/userPropertyProtocolMapper:UserPropertyProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/userPropertyProtocolMapper:UserPropertyProtocolMapper"
     mapper = "oidc-usermodel-property-mapper"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_PLACE,
         **_ACCESS,
         **_IDENTITY,
@@ -179,9 +182,9 @@ class UserPropertyProtocolMapper(ProtocolMapper):
 class UserRealmRoleProtocolMapper(ProtocolMapper):
     """Puts the user's roles of the realm into a claim."""
 
-    token = "keycloak:openid/userRealmRoleProtocolMapper:UserRealmRoleProtocolMapper"
+    token: ClassVar[str] = "keycloak:openid/userRealmRoleProtocolMapper:UserRealmRoleProtocolMapper"
     mapper = "oidc-usermodel-realm-role-mapper"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         **_PLACE,
         **_ACCESS,
         **_IDENTITY,

@@ -170,6 +170,7 @@ class Field(Mapped):
         )
 
     def write(self, value: Any, before: Any, representation: Representation, *, creating: bool) -> None:
+        """Put the value in its place."""
         del before
         if value is None:
             value = self._zero if creating or not self._computed else None
@@ -177,6 +178,7 @@ class Field(Mapped):
             put(representation, self._at, self._codec.encode(value))
 
     def read(self, representation: Representation, prior: Any) -> Any:
+        """Return the value found, or ``prior`` if that means the same."""
         raw = look(representation, self._at)
         if raw is None or (raw == "" and prior is None):
             # What Keycloak leaves out is false, empty or zero.
@@ -185,6 +187,7 @@ class Field(Mapped):
         return prior if prior is not None and self._codec.same(actual, prior) else actual
 
     def problem(self, value: Any) -> str | None:
+        """Return what is wrong with a value, or None."""
         if self._choices and value not in self._choices:
             return f"'{value}' is none of {', '.join(repr(choice) for choice in self._choices)}"
         try:
@@ -203,9 +206,11 @@ class Local(Mapped):
         self.property = Property(required=required, replaces=replaces, secret=secret, default=default)
 
     def write(self, value: Any, before: Any, representation: Representation, *, creating: bool) -> None:
+        """Put the value in its place."""
         pass
 
     def read(self, representation: Representation, prior: Any) -> Any:
+        """Return the value found, or ``prior`` if that means the same."""
         return self.property.default if prior is None else prior
 
 
@@ -218,6 +223,7 @@ class Some(Mapped):
         self.property = Property()
 
     def write(self, value: Any, before: Any, representation: Representation, *, creating: bool) -> None:
+        """Put the value in its place."""
         given = cast("Mapping[str, Any]", value or {})
         for key in cast("Mapping[str, Any]", before or {}).keys() - given.keys():
             if self._removed is None:
@@ -228,6 +234,7 @@ class Some(Mapped):
             put(representation, (*self._at, key), text)
 
     def read(self, representation: Representation, prior: Any) -> Any:
+        """Return the value found, or ``prior`` if that means the same."""
         actual = cast("Representation", look(representation, self._at) or {})
         if prior is None:
             return None
@@ -263,6 +270,7 @@ class Block(Mapped):
         self.property = Property(secret=secret)
 
     def write(self, value: Any, before: Any, representation: Representation, *, creating: bool) -> None:
+        """Put the value in its place."""
         if self._cleared:
             put(representation, self._cleared, {})
         for path, constant in (self._absent if value is None else self._present).items():
@@ -272,6 +280,7 @@ class Block(Mapped):
             write(self._fields, value or {}, None, representation)
 
     def read(self, representation: Representation, prior: Any) -> Any:
+        """Return the value found, or ``prior`` if that means the same."""
         if self._exists and not look(representation, self._exists):
             return None
         if any(look(representation, path) != constant for path, constant in self._present.items()):
@@ -283,6 +292,7 @@ class Block(Mapped):
         return {name: value for name, value in read(fields, representation, given or {}).items() if value is not None}
 
     def problem(self, value: Any) -> str | None:
+        """Return what is wrong with a value, or None."""
         if not isinstance(value, Mapping):
             return "it must be an object"
         given = cast("Properties", value)

@@ -1,5 +1,8 @@
 """Realms."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from providers.keycloak.client import Keycloak
 from providers.keycloak.mapping import (
     DURATION,
@@ -133,11 +136,11 @@ _SMTP_TOKEN = Block(
 class Realm(Record):
     """A realm; its identifier is its name."""
 
-    token = "keycloak:index/realm:Realm"
+    token: ClassVar[str] = "keycloak:index/realm:Realm"
     noun = "realm"
     named_by = "realm"
     realm_property = "realm"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         "realm": Field("realm", replaces=True, autoname=True),
         "internalId": Field("id", replaces=True, computed=True),
         "enabled": Field("enabled", codec=FLAG, default=True),
@@ -248,16 +251,20 @@ class Realm(Record):
     }
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         return ("realms",)
 
     def address(self, identifier: str, inputs: Properties) -> Path:
+        """Return where one record is."""
         return ("realms", identifier)
 
     def identify(self, client: Keycloak, inputs: Properties, location: str) -> str:
+        """Return the identifier that the official provider gives."""
         client.forget_token()
         return str(inputs["realm"])
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         # The official provider gives a realm its name as its internal identifier too.
         representation.setdefault("id", inputs["realm"])
         if representation.get("duplicateEmailsAllowed"):
@@ -268,6 +275,7 @@ class Realm(Record):
                     )
 
     def delete(self, client: Keycloak, identifier: str, outputs: Properties) -> None:
+        """Remove it; that it is gone already is no error."""
         if outputs.get("terraformDeletionProtection"):
             raise ProviderError(
                 f"the realm '{identifier}' is protected: set terraformDeletionProtection to false before deleting it"

@@ -1,6 +1,7 @@
 """What most resource types of Keycloak have in common: they are a record in a collection, or a set of assignments."""
 
 import abc
+import copy
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
@@ -21,6 +22,8 @@ class Record(ResourceType[Keycloak]):
     fields: ClassVar[Mapping[str, Mapped]]
     constants: ClassVar[Representation] = {}
     """What each new record has beside its fields."""
+    partial: ClassVar[bool] = False
+    """Whether an update sends only what differs; Keycloak then leaves the rest alone."""
     delete_before_replace = True
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -59,9 +62,11 @@ class Record(ResourceType[Keycloak]):
         return mapping.read(self.fields, representation, prior)
 
     def check(self, inputs: Properties) -> Mapping[str, str]:
+        """Return what is wrong with single values."""
         return mapping.problems(self.fields, inputs)
 
     def create(self, client: Keycloak, inputs: Properties) -> Created:
+        """Create it and return it as it is then."""
         representation = dict(self.constants)
         mapping.write(self.fields, inputs, None, representation)
         self.prepare(client, inputs, representation)
@@ -80,21 +85,29 @@ class Record(ResourceType[Keycloak]):
             raise PartialFailureError(str(error), identifier=identifier, outputs=inputs) from error
 
     def read(self, client: Keycloak, identifier: str, outputs: Properties) -> Properties | None:
+        """Return it as it is now, or None if it is gone."""
         representation = client.find(*self.address(identifier, outputs))
         if representation is None:
             return None
         return self.describe(client, identifier, representation, outputs)
 
     def update(self, client: Keycloak, identifier: str, inputs: Properties, outputs: Properties) -> Properties:
+        """Change it in place and return it as it is then."""
         # Keycloak's own console does the same: what this provider does not know stays as it is.
-        representation = cast("Representation", client.get(*self.address(identifier, outputs)))
+        found = cast("Representation", client.get(*self.address(identifier, outputs)))
+        representation = copy.deepcopy(found)
         mapping.write(self.fields, inputs, outputs, representation)
         self.prepare(client, inputs, representation)
-        client.put(*self.address(identifier, outputs), body=representation)
+        body = representation
+        if self.partial:
+            body = {key: value for key, value in representation.items() if found.get(key) != value}
+        if representation != found:
+            client.put(*self.address(identifier, outputs), body=body)
         self.finish(client, identifier, inputs, outputs)
         return self._outputs(client, identifier, inputs)
 
     def delete(self, client: Keycloak, identifier: str, outputs: Properties) -> None:
+        """Remove it; that it is gone already is no error."""
         client.delete(*self.address(identifier, outputs))
 
     def _outputs(self, client: Keycloak, identifier: str, inputs: Properties) -> dict[str, Any]:
@@ -128,17 +141,21 @@ class Assignment(ResourceType[Keycloak]):
         """Remove members that it has; at least one."""
 
     def create(self, client: Keycloak, inputs: Properties) -> Created:
+        """Create it and return it as it is then."""
         self._reconcile(client, inputs, [])
         return Created(identifier=self.identify(client, inputs), outputs=self._report(client, inputs) or inputs)
 
     def read(self, client: Keycloak, identifier: str, outputs: Properties) -> Properties | None:
+        """Return it as it is now, or None if it is gone."""
         return self._report(client, outputs)
 
     def update(self, client: Keycloak, identifier: str, inputs: Properties, outputs: Properties) -> Properties:
+        """Change it in place and return it as it is then."""
         self._reconcile(client, inputs, _names(outputs.get(self.members)))
         return self._report(client, inputs) or inputs
 
     def delete(self, client: Keycloak, identifier: str, outputs: Properties) -> None:
+        """Remove it; that it is gone already is no error."""
         current = self.current(client, outputs) or []
         if members := [member for member in _names(outputs.get(self.members)) if member in current]:
             self.remove(client, outputs, members)

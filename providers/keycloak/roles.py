@@ -1,10 +1,10 @@
 """Roles, what they are made of, and who gets them by default."""
 
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, cast
 
 from providers.keycloak.client import Keycloak
-from providers.keycloak.mapping import NAMES, VALUES, Field, Local, Path, Representation
+from providers.keycloak.mapping import NAMES, VALUES, Field, Local, Mapped, Path, Representation
 from providers.keycloak.record import EXHAUSTIVE, Assignment, Record
 from providers.resource import Properties, Property, ProviderError
 
@@ -12,9 +12,9 @@ from providers.resource import Properties, Property, ProviderError
 class Role(Record):
     """A role of a realm, or of a client if ``clientId`` (its internal identifier) is given."""
 
-    token = "keycloak:index/role:Role"
+    token: ClassVar[str] = "keycloak:index/role:Role"
     noun = "role"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         "realmId": Local(required=True, replaces=True),
         "clientId": Local(replaces=True),
         "name": Field("name", autoname=True),
@@ -24,20 +24,25 @@ class Role(Record):
     }
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         return _container(str(inputs["realmId"]), inputs.get("clientId"))
 
     def address(self, identifier: str, inputs: Properties) -> Path:
+        """Return where one record is."""
         return _by_identifier(inputs, identifier)
 
     def identify(self, client: Keycloak, inputs: Properties, location: str) -> str:
+        """Return the identifier that the official provider gives."""
         # The address of a new role ends with its name.
         return str(client.get(*self.collection(inputs), str(inputs["name"]))["id"])
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         # Composites have an endpoint of their own; a representation would name them by their names.
         representation.pop("compositeRoles", None)
 
     def finish(self, client: Keycloak, identifier: str, inputs: Properties, before: Properties | None) -> None:
+        """Do what the representation does not."""
         if inputs.get("compositeRoles") is not None:
             address = (*self.address(identifier, inputs), "composites")
             set_composites(client, address, _composites(client, address), inputs["compositeRoles"])
@@ -45,6 +50,7 @@ class Role(Record):
     def describe(
         self, client: Keycloak, identifier: str, representation: Representation, prior: Properties
     ) -> dict[str, Any]:
+        """Return the outputs, with those that have endpoints of their own."""
         composites: list[str] = []
         if representation.get("composite"):
             composites = _composites(client, (*self.address(identifier, prior), "composites"))
@@ -54,17 +60,19 @@ class Role(Record):
 class DefaultRoles(Assignment):
     """The roles of each new user, by name or ``client/name``; the identifier is that of the realm's default role."""
 
-    token = "keycloak:index/defaultRoles:DefaultRoles"
+    token: ClassVar[str] = "keycloak:index/defaultRoles:DefaultRoles"
     members = "defaultRoles"
-    properties = {
+    properties: ClassVar[Mapping[str, Property]] = {
         "realmId": Property(required=True, replaces=True),
         "defaultRoles": Property(required=True, unordered=True),
     }
 
     def identify(self, client: Keycloak, inputs: Properties) -> str:
+        """Return the identifier that the official provider gives."""
         return str(client.get("realms", str(inputs["realmId"]))["defaultRole"]["id"])
 
     def current(self, client: Keycloak, inputs: Properties) -> list[str] | None:
+        """Return the members that there are, or None without a holder."""
         realm = client.find("realms", str(inputs["realmId"]))
         if realm is None:
             return None
@@ -81,9 +89,11 @@ class DefaultRoles(Assignment):
         return names
 
     def add(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Add members."""
         client.post(*self._composites(client, inputs), body=self._roles(client, inputs, members))
 
     def remove(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Remove members."""
         client.delete(*self._composites(client, inputs), body=self._roles(client, inputs, members))
 
     def _composites(self, client: Keycloak, inputs: Properties) -> Path:
@@ -116,17 +126,21 @@ class Holder(Assignment):
     """Where holders are in the API."""
 
     def identify(self, client: Keycloak, inputs: Properties) -> str:
+        """Return the identifier that the official provider gives."""
         return f"{inputs['realmId']}/{inputs[self.holder]}"
 
     def current(self, client: Keycloak, inputs: Properties) -> list[str] | None:
+        """Return the members that there are, or None without a holder."""
         mappings = client.find(*self._mappings(inputs))
         return None if mappings is None else [str(role["id"]) for role in mapped_roles(mappings)]
 
     def add(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Add members."""
         for path, roles in self._by_container(client, inputs, members).items():
             client.post(*path, body=roles)
 
     def remove(self, client: Keycloak, inputs: Properties, members: list[str]) -> None:
+        """Remove members."""
         for path, roles in self._by_container(client, inputs, members).items():
             client.delete(*path, body=roles)
 
@@ -146,10 +160,10 @@ class Holder(Assignment):
 class GroupRoles(Holder):
     """The roles of a group."""
 
-    token = "keycloak:index/groupRoles:GroupRoles"
+    token: ClassVar[str] = "keycloak:index/groupRoles:GroupRoles"
     holder = "groupId"
     holders = "groups"
-    properties = {
+    properties: ClassVar[Mapping[str, Property]] = {
         "realmId": Property(required=True, replaces=True),
         "groupId": Property(required=True, replaces=True),
         "roleIds": Property(required=True, unordered=True),
@@ -160,10 +174,10 @@ class GroupRoles(Holder):
 class UserRoles(Holder):
     """The roles of a user."""
 
-    token = "keycloak:index/userRoles:UserRoles"
+    token: ClassVar[str] = "keycloak:index/userRoles:UserRoles"
     holder = "userId"
     holders = "users"
-    properties = {
+    properties: ClassVar[Mapping[str, Property]] = {
         "realmId": Property(required=True, replaces=True),
         "userId": Property(required=True, replaces=True),
         "roleIds": Property(required=True, unordered=True),

@@ -1,10 +1,10 @@
 """Users."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from providers.keycloak.client import Keycloak
-from providers.keycloak.mapping import FLAG, NAMES, VALUES, Field, Local, Path, Representation
+from providers.keycloak.mapping import FLAG, NAMES, VALUES, Field, Local, Mapped, Path, Representation
 from providers.keycloak.record import Record
 from providers.resource import Properties, ProviderError
 
@@ -12,10 +12,10 @@ from providers.resource import Properties, ProviderError
 class User(Record):
     """A user. Its initial password is set when it is created and never again: it is the person's from then on."""
 
-    token = "keycloak:index/user:User"
+    token: ClassVar[str] = "keycloak:index/user:User"
     noun = "user"
     named_by = "username"
-    fields = {
+    fields: ClassVar[Mapping[str, Mapped]] = {
         "realmId": Local(required=True, replaces=True),
         "username": Field("username", required=True, replaces=True),
         "email": Field("email", zero=""),
@@ -30,9 +30,11 @@ class User(Record):
     }
 
     def collection(self, inputs: Properties) -> Path:
+        """Return where such records are."""
         return ("realms", str(inputs["realmId"]), "users")
 
     def check(self, inputs: Properties) -> Mapping[str, str]:
+        """Return what is wrong with single values."""
         found = dict(super().check(inputs))
         name = inputs.get("username")
         if isinstance(name, str) and name != name.lower():
@@ -43,6 +45,7 @@ class User(Record):
         return found
 
     def prepare(self, client: Keycloak, inputs: Properties, representation: Representation) -> None:
+        """Complete the representation, or refuse inputs that contradict each other."""
         if "id" in representation:
             return
         password = inputs.get("initialPassword")
@@ -52,6 +55,7 @@ class User(Record):
             representation["credentials"] = [{"type": "password", "value": password["value"], "temporary": temporary}]
 
     def finish(self, client: Keycloak, identifier: str, inputs: Properties, before: Properties | None) -> None:
+        """Do what the representation does not."""
         wanted = cast("Mapping[str, Any]", inputs.get("attributes") or {})
         if wanted:
             kept = cast("Mapping[str, Any]", client.get(*self.address(identifier, inputs)).get("attributes") or {})

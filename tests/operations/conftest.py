@@ -101,7 +101,9 @@ class Tiny:
         """Return what is in Docker."""
         filters: dict[str, Any] = {"label": f"aikit.stack={self.name}"}
         return {
-            "containers": sorted(str(each.name) for each in self.docker.containers.list(all=True, filters=filters)),
+            "containers": sorted(
+                str(each.name) for each in self.docker.containers.list(all=True, filters=filters, ignore_removed=True)
+            ),
             "networks": sorted(str(each.name) for each in self.docker.networks.list(filters=filters)),
             "volumes": sorted(str(each.name) for each in self.docker.volumes.list(filters=filters)),
         }
@@ -109,7 +111,7 @@ class Tiny:
     def clear(self) -> None:
         """Remove everything from Docker."""
         filters: dict[str, Any] = {"label": f"aikit.stack={self.name}"}
-        for container in self.docker.containers.list(all=True, filters=filters):
+        for container in self.docker.containers.list(all=True, filters=filters, ignore_removed=True):
             container.remove(force=True, v=True)
         for network in self.docker.networks.list(filters=filters):
             network.remove()

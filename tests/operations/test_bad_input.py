@@ -7,9 +7,8 @@ import signal
 import socket
 import string
 import time
-from collections import namedtuple
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -25,7 +24,13 @@ from tests.operations.conftest import Outcome, Tiny, free_port
 
 EMPTY: dict[str, list[str]] = {"containers": [], "networks": [], "volumes": []}
 
-Usage = namedtuple("Usage", "total used free")
+
+class Usage(NamedTuple):
+    """What ``shutil.disk_usage`` returns, in bytes."""
+
+    total: int
+    used: int
+    free: int
 
 
 def refused(stack: Tiny, outcome: Outcome, *words: str, code: int = 1) -> None:
@@ -175,6 +180,17 @@ def test_locked_by_a_plain_pulumi_elsewhere(stack: Tiny) -> None:
     assert list(locks.iterdir()), "it is not ours to remove"
 
 
+def test_containers_of_another_checkout(stack: Tiny) -> None:
+    labels = {"aikit.stack": stack.name, "aikit.service": "app"}
+    made = stack.docker.containers.create(tiny.IMAGE, ["/bin/sleep", "1"], name=f"tiny-{stack.name}-app", labels=labels)
+    foreign = stack("up", "--yes")
+    assert foreign.code == 1
+    assert "this folder has no state of it" in foreign.err
+    assert stack.things()["containers"] == [made.name]
+    assert stack("destroy", "--yes").code == 0
+    assert stack.things() == EMPTY
+
+
 def test_forced_origin_that_is_out_of_reach(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("operations.origins.unreachable", lambda _: "its name does not resolve")
     monkeypatch.setattr("operations.origins.installed_engine", lambda: None)
@@ -216,9 +232,13 @@ NAMES = st.sampled_from([name for name, _, _ in configuration.declarations()]) |
 def test_no_settings_end_in_a_traceback(tmp_path: Path, chosen: dict[str, Any]) -> None:
     """Whatever a file says, either it makes settings, or each problem is told; the check of them runs without an exception."""
     (tmp_path / "Pulumi.dev.yaml").write_text(yaml.safe_dump({"config": chosen}), encoding="utf-8")
+    failure = None
+    made = configuration.parse({})
     try:
         made = tiny.project(tmp_path).settings("dev")
-    except Failure as failure:
+    except Failure as error:
+        failure = error
+    if failure:
         assert failure.code == 2
         assert all(message.strip() for message in failure.messages)
     else:

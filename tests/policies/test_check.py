@@ -200,17 +200,36 @@ def test_the_pack_judges_the_whole_stack(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(reported(made["vault-audit"], StackValidationArgs([resource]))) == 1
 
 
-@pytest.mark.spec("CI-01")
-def test_the_pack_starts_as_the_engine_starts_it() -> None:
-    """The folder runs from anywhere and prints the port on which it serves."""
+@pytest.mark.spec("CI-01", "SEC-04")
+def test_the_pack_serves_the_engine() -> None:
+    """The folder runs from anywhere, says its levels by the stack's name, and judges what the engine sends."""
+    import grpc
+    from google.protobuf import empty_pb2, struct_pb2
+    from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
+
     root = Path(__file__).resolve().parents[2]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PULUMI_STACK": "prod"}
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PULUMI_STACK": "dev"}
     process = subprocess.Popen(
         [sys.executable, "-u", str(root / "policies")], cwd="/", env=environment, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
-        assert int(process.stdout.readline()) > 1023
+        with grpc.insecure_channel(f"127.0.0.1:{int(process.stdout.readline())}") as channel:
+            stub = analyzer_pb2_grpc.AnalyzerStub(channel)
+            info = stub.GetAnalyzerInfo(empty_pb2.Empty(), timeout=30)
+            assert {policy.name for policy in info.policies} == set(BY_ID)
+            found = {policy.name: policy.enforcementLevel for policy in info.policies}
+            assert found["read-only-root"] == analyzer_pb2.ADVISORY
+            assert found["no-privileged"] == analyzer_pb2.MANDATORY
+            properties = struct_pb2.Struct()
+            properties.update({"privileged": True, "envs": ["MY_TOKEN=hunter2", UNKNOWN_STRING_VALUE]})
+            request = analyzer_pb2.AnalyzeRequest(
+                type=CONTAINER, name="bad", urn=f"urn:pulumi:dev::aikit::{CONTAINER}::bad", properties=properties
+            )
+            diagnostics = stub.Analyze(request, timeout=30).diagnostics
+            assert {"no-privileged", "no-plain-secrets", "memory-limit"} <= {item.policyName for item in diagnostics}
+            assert "hunter2" not in str(diagnostics)
+            assert not [item for item in diagnostics if "can't run policy" in item.message]
     finally:
         process.terminate()
         process.wait(timeout=10)

@@ -1,5 +1,8 @@
 """Stacks that the real engine runs against the provider servers of this process."""
 
+# Values come from systems without types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import dataclasses
 import io
 import json

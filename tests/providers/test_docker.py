@@ -1,5 +1,8 @@
 """Containers and what they need, on a real daemon through the real engine."""
 
+# Values come from systems without types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import secrets
 import threading
 import time
@@ -11,8 +14,9 @@ import docker.errors
 import pulumi
 import pulumi_docker
 import pytest
-from conftest import IMAGE, Program, Run
 from docker import DockerClient
+
+from tests.providers.conftest import IMAGE, Program, Run
 
 HIDDEN = "s3cr3t-and-never-in-the-clear"
 pytestmark = pytest.mark.usefixtures("busybox")
@@ -162,7 +166,7 @@ def test_failures_say_why_and_the_next_run_repairs(
             container("gone", "touch /ok; sleep 60" if good else "echo broken; exit 3", **health)
             job = {"attach": True, "logs": True, "must_run": False, "envs": [pulumi.Output.secret(f"S={HIDDEN}")]}
             container("job", "echo done" if good else f"echo said {HIDDEN}; exit 7", **job)
-            ports = [{"internal": 80, "external": 1 if good else 0x1FFFF, "ip": "127.0.0.1"}]
+            ports = [{"internal": 80, "external": 1 if word == "good" else 0x1FFFF, "ip": "127.0.0.1"}]
             container("port", "sleep 60", ports=ports, must_run=False)
             pulumi_docker.Image(
                 "image",

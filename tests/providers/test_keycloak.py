@@ -163,7 +163,7 @@ def test_missing_credentials_are_one_sentence() -> None:
 
 
 def test_a_malformed_certificate_is_one_sentence() -> None:
-    with pytest.raises(ProviderError, match="rootCaCertificate .* is no PEM certificate"):
+    with pytest.raises(ProviderError, match="rootCaCertificate of the Keycloak provider is no PEM"):
         Keycloak(Settings(url=NOBODY, root_ca_certificate="nonsense"))
 
 
@@ -181,6 +181,10 @@ class _Phase:
     roles: tuple[str, ...] = ("viewer", "editor")
     username: str = "ada"
     frame_options: str = "SAMEORIGIN"
+
+
+def _hidden(name: str) -> pulumi.Output[str]:
+    return pulumi.Output.secret(SECRETS[name])
 
 
 def _everything(phase: _Phase) -> Callable[[pulumi.ResourceOptions], None]:
@@ -210,7 +214,7 @@ def _everything(phase: _Phase) -> Callable[[pulumi.ResourceOptions], None]:
                 "host": "mail.localhost",
                 "from_": "kit@localhost",
                 "starttls": True,
-                "auth": {"username": "mailer", "password": SECRETS["smtp"]},
+                "auth": {"username": "mailer", "password": _hidden("smtp")},
             },
             opts=opts,
         )
@@ -240,7 +244,7 @@ def _everything(phase: _Phase) -> Callable[[pulumi.ResourceOptions], None]:
             client_id="web",
             name="Chat",
             access_type="CONFIDENTIAL",
-            client_secret=pulumi.Output.secret(SECRETS["client"]),
+            client_secret=_hidden("client"),
             standard_flow_enabled=True,
             service_accounts_enabled=True,
             valid_redirect_uris=list(phase.redirects),
@@ -314,7 +318,7 @@ def _users(phase: _Phase, where: Any, roles: dict[str, keycloak.Role], group: ke
         email_verified=True,
         first_name="Ada",
         last_name="Lovelace",
-        initial_password={"value": SECRETS["password"], "temporary": False},
+        initial_password={"value": _hidden("password"), "temporary": False},
         **where,
     )
     keycloak.UserGroups("user-groups", user_id=user.id, group_ids=[group.id], exhaustive=False, **where)
@@ -332,11 +336,11 @@ def _brokers(role: keycloak.Role, opts: pulumi.ResourceOptions) -> None:
         token_url="https://partner.localhost/token",
         jwks_url="https://partner.localhost/keys",
         client_id="kit",
-        client_secret=SECRETS["broker"],
+        client_secret=_hidden("broker"),
         **where,
     )
     google = keycloak.oidc.GoogleIdentityProvider(
-        "google", client_id="kit", client_secret=SECRETS["google"], hosted_domain="example.org", **where
+        "google", client_id="kit", client_secret=_hidden("google"), hosted_domain="example.org", **where
     )
     keycloak.HardcodedRoleIdentityMapper(
         "google-role", name="viewer", identity_provider_alias=google.alias, role=role.name,
@@ -362,7 +366,11 @@ def _client(server: Server, name: str) -> dict[str, Any]:
 
 def test_a_whole_life(server: Server, stack: Stacks) -> None:
     phase = _Phase()
-    run = stack(lambda: _program(server.url, _everything(phase))())
+
+    def changing(opts: pulumi.ResourceOptions) -> None:
+        _everything(phase)(opts)
+
+    run = stack(_program(server.url, changing))
     admin = server.admin
 
     # Create
@@ -406,15 +414,16 @@ def test_a_whole_life(server: Server, stack: Stacks) -> None:
     assert _client(server, "web")["redirectUris"] == ["https://chat.localhost/*"]
     assert _client(server, "web")["secret"] == SECRETS["client"]
 
+    assert sorted(_client(server, "web")["defaultClientScopes"]) == ["email", "kit-roles", "profile"]
+
     # Replace: a user's name is its identity, and what refers to the user follows
     phase.username = "grace"
     assert _changed(run) == {"replace": 3}
     assert [user["username"] for user in admin.get("realms", REALM, "users")] == ["grace"]
 
     # Drift
-    web = _client(server, "web")
-    web["redirectUris"], web["enabled"] = ["https://evil.example/*"], False
-    admin.put("realms", REALM, "clients", web["id"], body=web)
+    by_hand = {"redirectUris": ["https://evil.example/*"], "enabled": False}
+    admin.put("realms", REALM, "clients", _client(server, "web")["id"], body=by_hand)
     viewer = admin.get("realms", REALM, "roles", "viewer")
     admin.put("realms", REALM, "roles-by-id", viewer["id"], body={**viewer, "description": "by hand"})
     staff = admin.get("realms", REALM, "groups", search="staff", exact="true")[0]
@@ -476,7 +485,7 @@ def test_a_realm_can_be_protected(server: Server, stack: Stacks) -> None:
     def build(opts: pulumi.ResourceOptions) -> None:
         keycloak.Realm("realm", realm="kept", terraform_deletion_protection=protected, opts=opts)
 
-    run = stack(lambda: _program(server.url, build)())
+    run = stack(_program(server.url, build))
     run.up()
     with pytest.raises(Exception, match="the realm 'kept' is protected"):
         run.destroy()

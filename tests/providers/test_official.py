@@ -1,5 +1,8 @@
 """Every adapter against the class of the official SDK: the same property names, the same required inputs."""
 
+# Values come from systems without types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportUnknownLambdaType=false, reportPrivateUsage=false
+
 import inspect
 from typing import Any
 

@@ -1,5 +1,8 @@
 """Passwords, keys and certificates, through the real engine, as their consumers read them."""
 
+# Values come from systems without types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import ipaddress
 import string
 from collections.abc import Callable
@@ -8,13 +11,13 @@ import bcrypt
 import pulumi
 import pulumi_random
 import pulumi_tls
-from conftest import Program, Run
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from providers.random import RandomId, RandomPassword
 from providers.tls import PrivateKey, SelfSignedCert
+from tests.providers.conftest import Program, Run
 
 
 def _program(length: int, hours: int, early: int) -> Program:
@@ -79,9 +82,10 @@ def test_a_stack_of_secrets_and_certificates(stack: Callable[[Program], Run]) ->
     assert "PRIVATE KEY" not in plain
 
     assert run.up(refresh=True) == {"same": 8}
-    # Another length replaces the password alone; a renewal that is due replaces what hangs on the certificate too.
+    # Another length replaces the password alone; a renewal that became due replaces what hangs on the certificate too.
     assert run.up(_program(32, 48, 0)) == {"same": 7, "replace": 1}
-    assert run.up(_program(32, 48, 49)) == {"same": 5, "update": 1, "replace": 2} or run.preview()["replace"] == 2
+    assert run.up(_program(32, 48, 49)) == {"same": 7, "update": 1}
+    assert run.preview() == {"same": 6, "replace": 2}
     assert run.stack.outputs()["password"].value != password
 
 

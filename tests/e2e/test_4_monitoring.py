@@ -1,0 +1,288 @@
+"""Measuring and alerting on the running platform: every target answers, every rule can fire, and alerts arrive."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+import settings
+from components.observability import alertmanager, blackbox_exporter, rules
+from components.registry import SERVICES
+from components.service import FILES
+from tests.e2e.conftest import STACK, Deployed
+from tests.unit.alert_cases import promtool_tests
+
+RECEIVER = "alert-receiver"
+"""Host of the receiver that the stack's settings name."""
+
+RECEIVER_PROGRAM = """
+import http.server, json, socketserver, threading
+
+def say(kind, text):
+    print(json.dumps({"kind": kind, "text": text}), flush=True)
+
+class Web(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        say(self.path, self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *arguments):
+        pass
+
+class Mail(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b"220 receiver\\r\\n")
+        while line := self.rfile.readline():
+            word = line.split()[0].upper() if line.split() else b""
+            if word == b"DATA":
+                self.wfile.write(b"354 go on\\r\\n")
+                text = b""
+                while (line := self.rfile.readline()) not in (b".\\r\\n", b""):
+                    text += line
+                say("mail", text.decode())
+            self.wfile.write(b"221 bye\\r\\n" if word == b"QUIT" else b"250 ok\\r\\n")
+            if word == b"QUIT":
+                return
+
+threading.Thread(target=socketserver.ThreadingTCPServer(("", 2525), Mail).serve_forever, daemon=True).start()
+say("ready", "")
+http.server.ThreadingHTTPServer(("", 9000), Web).serve_forever()
+"""
+"""Takes alerts by http and by e-mail, and prints each."""
+
+
+def get(platform: Deployed, service: str, port: int, path: str) -> Any:
+    """Ask a service for a page from inside: none of these servers has a public address."""
+    return json.loads(platform.run(service, "wget", "-q", "-O", "-", f"http://127.0.0.1:{port}{path}"))
+
+
+def query(platform: Deployed, expression: str) -> dict[str, float]:
+    """Ask Prometheus for the current values by job."""
+    path = "/api/v1/query?query=" + "".join(f"%{byte:02X}" for byte in expression.encode())
+    result = get(platform, "prometheus", 9090, path)["data"]["result"]
+    return {item["metric"].get("job", ""): float(item["value"][1]) for item in result}
+
+
+def received(receiver: Any, kind: str) -> list[str]:
+    """Return what has arrived at the receiver by one channel."""
+    lines = [json.loads(line) for line in receiver.logs().decode().splitlines() if line.startswith("{")]
+    return [line["text"] for line in lines if line["kind"] == kind]
+
+
+def wait_for(receiver: Any, kind: str, text: str, seconds: float) -> str:
+    """Wait until something that holds a text has arrived, and return it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for message in received(receiver, kind):
+            if text in message:
+                return message
+        time.sleep(0.5)
+    return pytest.fail(f"no {kind} with {text} in {seconds} s: {receiver.logs().decode()[-3000:]}")
+
+
+@pytest.fixture(scope="module")
+def receiver(platform: Deployed) -> Iterator[Any]:
+    """Return a container on the network of the monitoring that keeps the alerts it is sent."""
+    container = platform.docker.containers.run(
+        platform.container("open-webui").image.id,
+        entrypoint=["python3", "-u", "-c", RECEIVER_PROGRAM],
+        name=f"aikit-{STACK}-{RECEIVER}",
+        user="65534",
+        networking_config={
+            f"aikit-{STACK}-observability": platform.docker.api.create_endpoint_config(aliases=[RECEIVER])
+        },
+        network=f"aikit-{STACK}-observability",
+        detach=True,
+    )
+    try:
+        wait_for(container, "ready", "", 60)
+        yield container
+    finally:
+        container.remove(force=True, v=True)
+
+
+@pytest.mark.spec("BASE-07", "HAP-04")
+def test_every_target_is_measured(platform: Deployed) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        targets = get(platform, "prometheus", 9090, "/api/v1/targets")["data"]["activeTargets"]
+        failed = {target["scrapeUrl"]: target["lastError"] for target in targets if target["health"] != "up"}
+        if not failed:
+            break
+        assert time.monotonic() < deadline, failed
+        time.sleep(1)
+    expected = {kind.name for kind in SERVICES if kind(platform.settings).metrics()}
+    assert {target["labels"]["job"] for target in targets} == expected | {blackbox_exporter.JOB}
+
+
+@pytest.mark.spec("BASE-07", "TLS-10", "MET-02")
+def test_measurements_are_of_the_real_thing(platform: Deployed) -> None:
+    assert query(platform, "pg_up") == {"postgres-exporter": 1}
+    assert query(platform, "redis_up") == {"redis-exporter": 1}
+    assert query(platform, 'count(pg_stat_database_numbackends{datname=~"keycloak|open-webui"})') == {"": 2}
+    assert query(platform, "min(probe_success)") == {"": 1}
+    assert query(platform, "min(probe_ssl_earliest_cert_expiry) - time() > 86400")
+    assert query(platform, 'haproxy_server_status{proxy="ollama",state="UP"}') == {"haproxy": 1}
+    assert 0 < query(platform, "host:memory_used:percent")["node-exporter"] < 100
+    assert 0 < query(platform, "host:disk_free:percent")["node-exporter"] < 100
+    assert query(platform, 'count(node_cpu_seconds_total{mode="idle"})')[""] == platform.docker.info()["NCPU"]
+    # Each recorded series has values: probes ask for the chat's page, so there always are requests.
+    for name in rules.recordings():
+        assert query(platform, f"count({name})"), name
+
+
+@pytest.mark.spec("BASE-07")
+def test_the_database_role_of_the_exporter_sees_statistics_only(platform: Deployed) -> None:
+    rights = platform.run(
+        "postgres",
+        "psql",
+        "-U",
+        "postgres",
+        "-Atc",
+        "SELECT rolsuper, rolcreatedb, rolcreaterole, pg_has_role('postgres-exporter', 'pg_monitor', 'USAGE'),"
+        " has_database_privilege('postgres-exporter', 'keycloak', 'CONNECT')"
+        " FROM pg_roles WHERE rolname = 'postgres-exporter'",
+    )
+    assert rights.strip() == "f|f|f|t|f"
+
+
+@pytest.mark.spec("BASE-07")
+def test_the_number_of_series_is_bounded(platform: Deployed) -> None:
+    series = get(platform, "prometheus", 9090, "/api/v1/status/tsdb")["data"]["headStats"]["numSeries"]
+    assert 500 < series < 10_000
+
+
+@pytest.mark.spec("BASE-07", "HAP-04")
+def test_nothing_of_the_monitoring_is_public(platform: Deployed) -> None:
+    for kind in SERVICES:
+        if kind.area == "observability":
+            assert not any(platform.container(kind.name).ports.values()), kind.name
+    assert "8405/tcp" not in {port for port, bound in platform.container("haproxy").ports.items() if bound}
+
+
+@pytest.mark.spec("ALR-02", "ALR-03")
+def test_the_real_programs_accept_the_files(platform: Deployed) -> None:
+    assert "SUCCESS" in platform.run("prometheus", "promtool", "check", "config", f"{FILES}/prometheus.yml")
+    assert "SUCCESS" in platform.run(
+        "prometheus", "promtool", "check", "rules", "--lint=all", "--lint-fatal", f"{FILES}/rules.yml"
+    )
+    assert "SUCCESS" in platform.run("alertmanager", "amtool", "check-config", f"{FILES}/alertmanager.yml")
+
+
+@pytest.mark.spec("ALR-02", "ALR-09", "ALR-10", "ALR-11", "ALR-12", "ALR-15", "TLS-11", "MET-02")
+def test_every_rule_fires_and_stays_quiet(platform: Deployed) -> None:
+    proofs = promtool_tests([kind(platform.settings) for kind in SERVICES], f"{FILES}/rules.yml")
+    platform.run("prometheus", "sh", "-c", ": > /tmp/proofs.b64")
+    encoded = base64.b64encode(yaml.safe_dump(proofs).encode()).decode()
+    # One argument of a program may have 128 KiB.
+    for start in range(0, len(encoded), 100_000):
+        part = encoded[start : start + 100_000]
+        platform.run("prometheus", "sh", "-c", f"printf %s {part} >> /tmp/proofs.b64")
+    script = "base64 -d < /tmp/proofs.b64 > /tmp/proofs.yml && exec promtool test rules /tmp/proofs.yml"
+    assert "SUCCESS" in platform.run("prometheus", "sh", "-c", script)
+
+
+@pytest.mark.spec("ALR-03", "ALR-05", "ALR-06", "ALR-07", "ALR-08")
+def test_every_channel_delivers_and_alerts_are_grouped_muted_and_silenced(platform: Deployed, receiver: Any) -> None:
+    chosen = settings.parse(
+        {
+            "monitoring-webhooks": [f"http://{RECEIVER}:9000/hook"],
+            "monitoring-watchdog-webhook": f"http://{RECEIVER}:9000/alive",
+            "monitoring-slack-webhook-file": "slack",
+            "monitoring-discord-webhook-file": "discord",
+            "monitoring-email-to": "ada@example.org",
+            "monitoring-email-from": "kit@example.org",
+            "monitoring-email-server": f"{RECEIVER}:2525",
+            "monitoring-email-tls": False,
+        }
+    ).monitoring
+    files = {
+        "alertmanager.yml": alertmanager.configuration(chosen),
+        alertmanager.SLACK: f"http://{RECEIVER}:9000/slack",
+        alertmanager.DISCORD: f"http://{RECEIVER}:9000/discord",
+    }
+    write = " && ".join(
+        f"echo {base64.b64encode(text.encode()).decode()} | base64 -d > {FILES}/{name}" for name, text in files.items()
+    )
+    server = platform.docker.containers.run(
+        platform.container("alertmanager").image.id,
+        entrypoint=["sh", "-c", f"{write} && exec alertmanager --config.file={FILES}/alertmanager.yml"],
+        command=[],
+        name=f"aikit-{STACK}-alert-channels",
+        user="65534",
+        tmpfs={FILES: "mode=1777"},
+        network=f"aikit-{STACK}-observability",
+        detach=True,
+    )
+
+    def amtool(*arguments: str) -> str:
+        deadline = time.monotonic() + 30
+        while True:
+            code, output = server.exec_run(["amtool", "--alertmanager.url=http://127.0.0.1:9093", *arguments])
+            if code == 0:
+                return output.decode()
+            assert time.monotonic() < deadline, output.decode() + server.logs().decode()
+            time.sleep(0.5)
+
+    def add(name: str, severity: str, kind: str, instance: str = "") -> None:
+        labels = [f"alertname={name}", f"severity={severity}", "service=postgres", f"kind={kind}"]
+        amtool("alert", "add", *labels, f"instance={instance}", f"--annotation=summary=This is {name} {instance}")
+
+    try:
+        amtool("silence", "add", "alertname=Repairing", "--comment=works", "--duration=1h", "--author=ada")
+        add("Great", "critical", "memory")
+        add("Small", "warning", "memory")
+        add("Repairing", "critical", "disk")
+        for instance in ("one", "two"):
+            add("Other", "warning", "connections", instance)
+        add(rules.WATCHDOG, "none", "watchdog")
+        assert "Great" in wait_for(receiver, "/slack", "Great", 40)
+        assert "Great" in wait_for(receiver, "/discord", "Great", 40)
+        assert "To: ada@example.org" in wait_for(receiver, "mail", "This is Great", 40)
+        wait_for(receiver, "/alive", rules.WATCHDOG, 40)
+        group = json.loads(wait_for(receiver, "/hook", "This is Other two", 40))
+        assert [alert["labels"]["instance"] for alert in group["alerts"]] == ["one", "two"]
+        wait_for(receiver, "/hook", "This is Great", 40)
+        sent = "".join(received(receiver, "/hook"))
+        assert "Small" not in sent
+        assert "Repairing" not in sent
+        assert rules.WATCHDOG not in sent
+        assert "Small" in amtool("alert", "query", "--inhibited")
+        assert "Repairing" in amtool("alert", "query", "--silenced")
+    finally:
+        server.remove(force=True, v=True)
+
+
+@pytest.mark.spec("ALR-01", "ALR-03", "ALR-07")
+def test_a_stopped_service_reaches_the_receiver_within_two_minutes(platform: Deployed, receiver: Any) -> None:
+    exporter = platform.container("redis-exporter")
+    name = rules.down_name("redis-exporter")
+    started = time.monotonic()
+    exporter.pause()
+    try:
+        message = json.loads(wait_for(receiver, "/", f'"{name}"', 120))
+    finally:
+        exporter.unpause()
+    assert time.monotonic() - started < 120
+    alert = next(alert for alert in message["alerts"] if alert["labels"]["alertname"] == name)
+    assert alert["status"] == "firing"
+    assert alert["labels"]["severity"] == "critical"
+    assert alert["labels"]["service"] == "redis-exporter"
+    assert alert["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
+    # The text has been filled in: no template is left.
+    assert "{{" not in json.dumps(alert["annotations"])
+    assert "redis-exporter:9121" in alert["annotations"]["description"]
+
+
+@pytest.mark.spec("ALR-03")
+def test_the_watchdog_always_fires_and_the_server_is_reached(platform: Deployed) -> None:
+    alerts = get(platform, "alertmanager", 9093, "/api/v2/alerts")
+    assert rules.WATCHDOG in {alert["labels"]["alertname"] for alert in alerts}
+    assert query(platform, "prometheus_notifications_alertmanagers_discovered") == {"prometheus": 1}
+    assert query(platform, "sum(increase(prometheus_rule_evaluation_failures_total[5m]))") in ({}, {"": 0})

@@ -1,0 +1,226 @@
+"""The pipelines are valid, safe, and call commands that exist."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import pytest
+import yaml
+
+from operations.cli import cli
+
+ROOT = Path(__file__).parents[2]
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.7"
+
+UNTRUSTED = re.compile(r"\$\{\{\s*(github\.(event|head_ref|base_ref)|matrix|vars|inputs)")
+"""Expressions that would become part of a script's text, where they could be commands."""
+
+
+def workflow(path: Path) -> dict[str, Any]:
+    """Read a workflow; YAML takes its key ``on`` for a boolean."""
+    data = cast("dict[Any, Any]", yaml.safe_load(path.read_text()))
+    return {("on" if key is True else str(key)): value for key, value in data.items()}
+
+
+def steps() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every step of every workflow with where it is."""
+    for path in WORKFLOWS:
+        for name, job in workflow(path)["jobs"].items():
+            for number, step in enumerate(job["steps"]):
+                yield f"{path.name}:{name}:{number}", step
+
+
+def gitlab() -> dict[str, Any]:
+    """Read GitLab's pipeline."""
+    return cast("dict[str, Any]", yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text()))
+
+
+def scripts() -> Iterator[tuple[str, str]]:
+    """Yield every script of every pipeline with where it is."""
+    for where, step in steps():
+        if "run" in step:
+            yield where, str(step["run"])
+    for name, job in gitlab().items():
+        if isinstance(job, dict):
+            for part in ("before_script", "script", "after_script"):
+                for number, line in enumerate(cast("dict[str, Any]", job).get(part, [])):
+                    yield f".gitlab-ci.yml:{name}:{part}:{number}", str(line)
+    text = (ROOT / "Jenkinsfile").read_text()
+    for number, found in enumerate(re.findall(r"sh '''(.*?)'''|sh '([^'\n]*)'", text, re.DOTALL)):
+        yield f"Jenkinsfile:{number}", found[0] or found[1]
+
+
+SCRIPTS = list(scripts())
+
+
+def calls() -> Iterator[tuple[str, list[str]]]:
+    """Yield every call of ``./aikit`` with its arguments, without redirections."""
+    for where, script in SCRIPTS:
+        for line in script.splitlines():
+            if "./aikit" in line:
+                words = shlex.split(line)
+                end = next(
+                    (position for position, word in enumerate(words) if word in {">", ">>", "|", "&&", ";"}), len(words)
+                )
+                yield where, words[words.index("./aikit") + 1 : end]
+
+
+CALLS = list(calls())
+
+
+@pytest.mark.spec("CI-01", "CI-02", "CI-05")
+@pytest.mark.parametrize(
+    ("where", "arguments"), CALLS, ids=[f"{where} {' '.join(words[:3])}" for where, words in CALLS]
+)
+def test_every_command_of_a_pipeline_exists(where: str, arguments: list[str]) -> None:
+    """Each call is understood by the command line, and each file that it names is there."""
+    command = cli.commands[arguments[0]]
+    context = command.make_context(arguments[0], list(arguments[1:]), resilient_parsing=False)
+    assert isinstance(context, click.Context), where
+    if arguments[0] == "test":
+        for path in context.params["arguments"]:
+            assert path.startswith("tests/"), where
+
+
+@pytest.mark.spec("CI-01", "CI-02", "CI-05")
+@pytest.mark.parametrize("pipeline", ["deploy.yml|pull-request.yml", ".gitlab-ci.yml", "Jenkinsfile"])
+def test_every_pipeline_does_the_same(pipeline: str) -> None:
+    """Tests, plan against the target, compliance, deployment to dev and to prod, and a notification."""
+    files = pipeline.split("|")
+    found = {words[0] for where, words in CALLS if where.split(":")[0] in files}
+    assert found == {"test", "plan", "compliance", "up", "status"}
+    text = "".join(script for where, script in SCRIPTS if where.split(":")[0] in files)
+    assert "DEPLOY_WEBHOOK" in text
+    assert "--against" in text
+
+
+@pytest.mark.spec("CI-01", "CI-02", "CI-05")
+@pytest.mark.parametrize(("where", "script"), SCRIPTS, ids=[where for where, _ in SCRIPTS])
+def test_every_script_is_shell(where: str, script: str) -> None:
+    """The shell can read it, and in GitHub no text of a pull request is part of it."""
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{where}: {done.stderr}"
+    assert not UNTRUSTED.search(script), f"{where}: an expression in a script is run as its text; pass it by env"
+
+
+@pytest.mark.spec("CI-01")
+def test_actions_are_pinned_by_commit() -> None:
+    """A tag can be moved to other code; the version stands in a comment for readers."""
+    for path in WORKFLOWS:
+        for line in path.read_text().splitlines():
+            if "uses:" in line:
+                assert re.search(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), f"{path.name}: {line.strip()}"
+
+
+@pytest.mark.spec("CI-01")
+def test_what_runs_a_strangers_code_may_do_nothing() -> None:
+    """A pull request's code gets a token that reads, and no secret; what may write runs none of that code."""
+    for path in WORKFLOWS:
+        data = workflow(path)
+        text = path.read_text()
+        assert data["permissions"] == {}, path.name
+        assert "pull_request_target" not in text
+        for name, job in data["jobs"].items():
+            assert job["timeout-minutes"], name
+            writes = "write" in job["permissions"].values()
+            checks_out = any("actions/checkout" in str(step.get("uses")) for step in job["steps"])
+            assert not (writes and checks_out), f"{path.name}:{name} may write and has code of the pull request"
+        if "pull_request" in data["on"]:
+            assert "secrets." not in text
+    for where, step in steps():
+        if "actions/checkout" in str(step.get("uses")):
+            assert step["with"]["persist-credentials"] is False, where
+
+
+@pytest.mark.spec("CI-02")
+def test_production_needs_an_approval() -> None:
+    """In each pipeline someone has to say yes, and dev comes first."""
+    deploy = workflow(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"]
+    assert deploy["prod"]["environment"] == "prod"
+    assert deploy["prod"]["needs"] == "dev"
+    assert deploy["dev"]["needs"] == "test"
+    assert gitlab()["deploy-prod"]["rules"][0]["when"] == "manual"
+    assert gitlab()["deploy-prod"]["needs"] == ["deploy-dev"]
+    text = (ROOT / "Jenkinsfile").read_text()
+    assert text.index("up --stack dev") < text.index("input message") < text.index("up --stack prod")
+
+
+@pytest.mark.spec("CI-05")
+def test_gitlabs_pipeline_is_sound() -> None:
+    """Every job has a known stage, what it needs and extends exists, and only known keywords are used."""
+    data = gitlab()
+    keywords = {
+        *(
+            "stage",
+            "image",
+            "tags",
+            "timeout",
+            "script",
+            "after_script",
+            "artifacts",
+            "rules",
+            "parallel",
+            "variables",
+            "needs",
+        ),
+        *("extends", "environment", "resource_group", "interruptible"),
+    }
+    jobs = {name: cast("dict[str, Any]", job) for name, job in data.items() if name not in {"stages", "workflow"}}
+    for name, job in jobs.items():
+        assert set(job) <= keywords, name
+        merged = {**jobs.get(str(job.get("extends")), {}), **job}
+        assert merged["script"], name
+        if not name.startswith("."):
+            assert merged["stage"] in data["stages"], name
+        assert set(job.get("needs", [])) <= set(jobs), name
+        if "extends" in job:
+            assert job["extends"] in jobs, name
+
+
+@pytest.mark.spec("CI-01")
+def test_actionlint_finds_nothing(tmp_path: Path) -> None:
+    """The workflows are what GitHub understands; actionlint is built once by Go's own cache where it is not installed."""
+    program = shutil.which("actionlint")
+    if program is None:
+        go = shutil.which("go")
+        if go is None:
+            pytest.skip("neither actionlint nor go is installed")
+        program = str(tmp_path / "actionlint")
+        environment = {"GOBIN": str(tmp_path), "GOFLAGS": "-modcacherw"}
+        built = subprocess.run(
+            [go, "install", ACTIONLINT],
+            env={**_environment(), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if built.returncode:
+            pytest.skip(f"actionlint can't be built here: {built.stderr[-200:]}")
+    done = subprocess.run([program, "-no-color"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.spec("CI-05")
+def test_gitlab_ci_verify_finds_nothing() -> None:
+    """Where that program is installed, GitLab's pipeline passes its offline checks."""
+    program = Path(sys.executable).with_name("gitlab-ci-verify")
+    found = str(program) if program.exists() else shutil.which("gitlab-ci-verify")
+    if found is None:
+        pytest.skip("gitlab-ci-verify is not installed")
+    done = subprocess.run([found, "--no-lint-api"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return dict(os.environ)

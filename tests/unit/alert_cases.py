@@ -1,0 +1,172 @@
+"""For each alert: measurements by which it fires, and others, just inside what is allowed, by which it stays quiet.
+
+The thresholds are those of the default settings. One measurement is made each minute.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from components.observability import rules
+from components.service import Service
+
+Series = Mapping[str, str]
+"""Values by series, as promtool writes them: ``0+2x60`` begins at 0 and grows by 2 sixty times."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One alert's proof."""
+
+    fires: Series
+    quiet: tuple[Series, ...]
+    minute: int = 10
+    """When to look."""
+    service: str = ""
+    """Service of the alert if it depends on the series."""
+    also: tuple[str, ...] = field(default=())
+    """Other alerts that fire by the same measurements."""
+
+
+def cpu(idle: float) -> Series:
+    """Return the processor with so many per cent idle."""
+    return {
+        'node_cpu_seconds_total{cpu="0",mode="idle"}': f"0+{idle * 0.5:g}x600",
+        'node_cpu_seconds_total{cpu="0",mode="iowait"}': f"0+{idle * 0.1:g}x600",
+        'node_cpu_seconds_total{cpu="0",mode="user"}': f"0+{60 - idle * 0.6:g}x600",
+    }
+
+
+def memory(available: int) -> Series:
+    return {"node_memory_MemAvailable_bytes": f"{available}x600", "node_memory_MemTotal_bytes": "100x600"}
+
+
+def disk(available: int) -> Series:
+    labels = '{device="/dev/sda1",mountpoint="/etc/hostname"}'
+    return {
+        f"node_filesystem_avail_bytes{labels}": f"{available}x600",
+        f"node_filesystem_size_bytes{labels}": "100x600",
+    }
+
+
+def chat(failed_per_mille: float) -> Series:
+    return {
+        'haproxy_backend_http_responses_total{proxy="chat",code="2xx"}': f"0+{1000 - failed_per_mille:g}x600",
+        'haproxy_backend_http_responses_total{proxy="chat",code="5xx"}': f"0+{failed_per_mille:g}x600",
+    }
+
+
+RESPONSES = 'haproxy_backend_response_time_average_seconds{proxy="ollama"}'
+SESSIONS = 'haproxy_backend_sessions_total{proxy="ollama"}'
+QUEUE = 'haproxy_backend_current_queue{proxy="ollama"}'
+OLLAMA = 'haproxy_server_status{proxy="ollama",server="ollama",state="UP"}'
+REFUSED = 'haproxy_frontend_http_responses_total{proxy="models",code="5xx"}'
+CONNECTIONS = 'pg_stat_database_numbackends{datname="open-webui"}'
+SIZE = 'pg_database_size_bytes{datname="open-webui"}'
+PROBE = 'probe_success{instance="https://chat.localhost/health",service="open-webui"}'
+EXPIRY = 'probe_ssl_earliest_cert_expiry{instance="https://chat.localhost/health"}'
+DAY = 86_400
+
+CASES: Mapping[str, Case] = {
+    "AlertsNotDelivered": Case(
+        fires={'alertmanager_notifications_failed_total{integration="slack"}': "0+1x60"},
+        quiet=({'alertmanager_notifications_failed_total{integration="slack"}': "5x60"},),
+    ),
+    "CertificateExpires": Case(
+        fires={EXPIRY: f"{14 * DAY}x60"}, quiet=({EXPIRY: f"{14 * DAY + 3600}x60"},), service="haproxy"
+    ),
+    "ChatBudgetBurns": Case(fires=chat(7), quiet=(chat(5),), minute=60, also=("ChatBudgetBurnsSlowly",)),
+    "ChatBudgetBurnsFast": Case(
+        fires=chat(20),
+        quiet=(
+            chat(13),
+            # The trouble was great and has been over for ten minutes.
+            {
+                'haproxy_backend_http_responses_total{proxy="chat",code="2xx"}': "0+500x60 30500+1000x60",
+                'haproxy_backend_http_responses_total{proxy="chat",code="5xx"}': "0+500x60 30000+0x60",
+            },
+        ),
+        minute=72,
+        also=("ChatBudgetBurns", "ChatBudgetBurnsSlowly"),
+    ),
+    "ChatBudgetBurnsSlowly": Case(fires=chat(2), quiet=(chat(0.5),), minute=60),
+    "HostCpuCritical": Case(fires=cpu(4), quiet=(cpu(6),), also=("HostCpuHigh",)),
+    "HostCpuHigh": Case(fires=cpu(19), quiet=(cpu(21),)),
+    "HostDiskCritical": Case(fires=disk(4), quiet=(disk(5),), also=("HostDiskLow",)),
+    "HostDiskLow": Case(fires=disk(14), quiet=(disk(15),)),
+    "HostMemoryCritical": Case(fires=memory(4), quiet=(memory(6),), also=("HostMemoryHigh",)),
+    "HostMemoryHigh": Case(fires=memory(14), quiet=(memory(15),)),
+    "ModelsQueueLong": Case(
+        fires={QUEUE: "21x60"},
+        # The second one is long for a minute only.
+        quiet=({QUEUE: "20x60"}, {QUEUE: "0x8 50x1 0x30"}),
+    ),
+    "ModelsRefused": Case(fires={REFUSED: "0+1x60"}, quiet=({REFUSED: "7x60"},)),
+    "ModelsSlow": Case(
+        fires={RESPONSES: "11x60", SESSIONS: "0+1x60"},
+        # The average stays when nobody asks any more.
+        quiet=({RESPONSES: "10x60", SESSIONS: "0+1x60"}, {RESPONSES: "11x60", SESSIONS: "9x60"}),
+    ),
+    "OllamaNotAnswering": Case(fires={OLLAMA: "0x60"}, quiet=({OLLAMA: "1x60"},)),
+    "PostgreSQLDown": Case(fires={"pg_up": "0x60"}, quiet=({"pg_up": "1x60"},)),
+    "PostgreSQLHighConnections": Case(fires={CONNECTIONS: "81x60"}, quiet=({CONNECTIONS: "80x60"},)),
+    "PostgreSQLLargeDatabase": Case(
+        fires={SIZE: f"{10 * 1024**3 + 1}x100"}, quiet=({SIZE: f"{10 * 1024**3}x100"},), minute=62
+    ),
+    "ProbeFailed": Case(fires={PROBE: "0x60"}, quiet=({PROBE: "1x60"}, {PROBE: "1x8 0x1 1x30"}), service="open-webui"),
+    "RedisDown": Case(fires={"redis_up": "0x60"}, quiet=({"redis_up": "1x60"},)),
+    "RulesFail": Case(
+        fires={"prometheus_rule_evaluation_failures_total": "0+1x60"},
+        quiet=({"prometheus_rule_evaluation_failures_total": "3x60"},),
+    ),
+}
+"""By the alert's name. The alerts of ``up`` and the watchdog follow from the services."""
+
+
+def cases(services: Sequence[Service]) -> dict[str, Case]:
+    """Return the proof of every alert but the watchdog's, which never is quiet."""
+    found = dict(CASES)
+    for service in services:
+        if service.metrics() and service.name != rules.SELF:
+            series = f'up{{job="{service.name}",instance="{service.name}:1"}}'
+            found[rules.down_name(service.name)] = Case(
+                fires={series: "0x60"}, quiet=({series: "1x60"}, {series: "1x9 0x0 1x30"})
+            )
+    return found
+
+
+def promtool_tests(services: Sequence[Service], rule_file: str) -> dict[str, Any]:
+    """Return the file for ``promtool test rules`` that proves every alert."""
+    declared = {alert.name: (service, alert) for service, alert in rules.alerts(services)}
+    tests: list[dict[str, Any]] = []
+
+    def add(name: str, series: Series, minute: int, expected: str, firing: int) -> None:
+        queries = {f'sum by (service, severity) (ALERTS{{alertname="{name}",alertstate="firing"}})': (expected, 1)}
+        if expected:
+            # No other alert fires by the same measurements, but the watchdog and those that must.
+            queries['count(ALERTS{alertstate="firing"})'] = ("{}", firing)
+        tests.append(
+            {
+                "name": f"{name} {'fires' if expected else 'is quiet'}",
+                "interval": "1m",
+                "input_series": [{"series": key, "values": values} for key, values in series.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": query,
+                        "eval_time": f"{minute}m",
+                        "exp_samples": [{"labels": labels, "value": value}] if labels else [],
+                    }
+                    for query, (labels, value) in queries.items()
+                ],
+            }
+        )
+
+    for name, case in cases(services).items():
+        service, alert = declared[name]
+        labels = f'{{service="{case.service or service}",severity="{alert.severity}"}}'
+        add(name, case.fires, case.minute, labels, 2 + len(case.also))
+        for quiet in case.quiet:
+            add(name, quiet, case.minute, "", 0)
+    service, alert = declared[rules.WATCHDOG]
+    add(rules.WATCHDOG, {}, 5, f'{{service="{service}",severity="{alert.severity}"}}', 1)
+    return {"rule_files": [rule_file], "evaluation_interval": "1m", "tests": tests}
