@@ -85,6 +85,8 @@ class OpenWebui(Service):
                 "ENABLE_LOGIN_FORM": "false",
                 "ENABLE_PASSWORD_AUTH": "false",
                 "ENABLE_OAUTH_SIGNUP": "true",
+                # Straight to Keycloak: there is nothing else to choose on the chat's own sign-in page.
+                "OAUTH_AUTO_REDIRECT": "true",
                 "OAUTH_PROVIDER_NAME": "Keycloak",
                 "OAUTH_CLIENT_ID": CLIENT,
                 "OAUTH_SCOPES": "openid email profile",

@@ -152,7 +152,9 @@ defaults
     timeout server {edge.server_timeout_seconds}s
     timeout tunnel {edge.tunnel_timeout_seconds}s
     errorfile 503 {FILES}/unavailable.http
-    default-server check inter 3s fall 3 rise 2 init-addr none resolvers docker resolve-prefer ipv4
+    # A server that accepts connections and says nothing is out after three times 2 s with 1 s between them.
+    timeout check 2s
+    default-server check inter 3s fastinter 1s fall 3 rise 2 init-addr none resolvers docker resolve-prefer ipv4
 
 frontend http
     bind :{settings.http_port}

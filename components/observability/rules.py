@@ -82,6 +82,8 @@ def _burn_rates() -> list[Alert]:
             name=name,
             expression=(
                 f"{error_ratio(long)} > {factor * budget:.6g} and {error_ratio(short)} > {factor * budget:.6g}"
+                # Measurements must go back further than the short window, or errors of a first start fill the long one.
+                f' and on () present_over_time(up{{job="haproxy"}}[10m] offset {short})'
             ),
             seconds=120,
             severity=severity,

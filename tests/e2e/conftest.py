@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -147,15 +148,22 @@ class Person:
 
     def sign_in(self, address: str, username: str) -> None:
         """Open a page, be sent to Keycloak, and sign in there."""
-        self.page.goto(address, wait_until="domcontentloaded")
-        button = self.page.get_by_role("button", name="Continue with Keycloak")
+        self.open_sign_in(address)
         field = self.page.locator("#username")
-        button.or_(field).first.wait_for(timeout=60_000)
-        if button.is_visible():
-            button.click()
         field.fill(username)
         self.page.locator("#password").fill(self.platform.passwords[username])
         self.page.locator("#kc-login").click()
+
+    def open_sign_in(self, address: str) -> None:
+        """Open a page and wait until Keycloak asks who it is; the very first visitor is welcomed by the chat before."""
+        self.page.goto(address, wait_until="domcontentloaded")
+        field = self.page.locator("#username")
+        steps = self.page.get_by_role("button", name=re.compile("Get started|Continue with Keycloak"))
+        while not field.is_visible():
+            field.or_(steps).first.wait_for()
+            if steps.first.is_visible():
+                steps.first.click()
+                self.page.wait_for_timeout(500)
 
     def screenshot(self, name: str) -> Path:
         """Keep a picture of the page for docs/quickstart.md."""

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.e2e.conftest import Deployed, Person
 
@@ -56,14 +56,23 @@ def test_others_get_accounts_of_their_own_without_administration(
 
 
 @pytest.mark.spec("SSO-01")
-def test_a_wrong_password_is_refused_and_the_page_speaks_spanish(platform: Deployed, person: Person) -> None:
-    person.page.goto(f"{platform.url('auth')}/realms/aikit/account/?kc_locale=es", wait_until="domcontentloaded")
+def test_a_wrong_password_is_refused(platform: Deployed, person: Person) -> None:
+    person.open_sign_in(platform.url("chat"))
     person.page.locator("#username").fill("admin")
     person.page.locator("#password").fill("not the password")
     person.screenshot("sign-in")
     person.page.locator("#kc-login").click()
-    expect(person.page.locator("#input-error")).to_be_visible()
+    expect(person.page.get_by_text("Invalid username or password.")).to_be_visible()
     assert person.page.url.startswith(platform.url("auth"))
+
+
+@pytest.mark.spec("WUI-02")
+def test_the_sign_in_page_speaks_spanish_to_those_who_do(platform: Deployed, browser: Browser) -> None:
+    context = browser.new_context(locale="es-ES")
+    page = context.new_page()
+    page.goto(platform.url("chat"), wait_until="domcontentloaded")
+    expect(page.get_by_role("button", name=re.compile("Iniciar|Acceder|Entrar"))).to_be_visible(timeout=30_000)
+    context.close()
 
 
 @pytest.mark.spec("SSO-24", "SSO-25")
@@ -102,4 +111,4 @@ def test_nobody_signs_in_past_keycloak(platform: Deployed) -> None:
         master = f"{platform.url('auth')}/realms/master/protocol/openid-connect/token"
         for user in ("admin", "pulumi"):
             grant = {**password, "client_id": "admin-cli", "username": user}
-            assert client.post(master, data=grant).status_code == 401
+            assert "access_token" not in client.post(master, data=grant).json()

@@ -49,8 +49,10 @@ def disk(available: int) -> Series:
     }
 
 
-def chat(failed_per_mille: float) -> Series:
+def chat(failed_per_mille: float, up: str = "1x600") -> Series:
+    """Return the chat's requests, a thousand a minute, and for how long there have been measurements."""
     return {
+        'up{job="haproxy"}': up,
         'haproxy_backend_http_responses_total{proxy="chat",code="2xx"}': f"0+{1000 - failed_per_mille:g}x600",
         'haproxy_backend_http_responses_total{proxy="chat",code="5xx"}': f"0+{failed_per_mille:g}x600",
     }
@@ -75,21 +77,22 @@ CASES: Mapping[str, Case] = {
     "CertificateExpires": Case(
         fires={EXPIRY: f"{14 * DAY}x60"}, quiet=({EXPIRY: f"{14 * DAY + 3600}x60"},), service="haproxy"
     ),
-    "ChatBudgetBurns": Case(fires=chat(7), quiet=(chat(5),), minute=60, also=("ChatBudgetBurnsSlowly",)),
+    "ChatBudgetBurns": Case(fires=chat(7), quiet=(chat(5), chat(500, up="_x50 1x20")), minute=60),
     "ChatBudgetBurnsFast": Case(
         fires=chat(20),
         quiet=(
             chat(13),
             # The trouble was great and has been over for ten minutes.
             {
+                'up{job="haproxy"}': "1x600",
                 'haproxy_backend_http_responses_total{proxy="chat",code="2xx"}': "0+500x60 30500+1000x60",
                 'haproxy_backend_http_responses_total{proxy="chat",code="5xx"}': "0+500x60 30000+0x60",
             },
         ),
         minute=72,
-        also=("ChatBudgetBurns", "ChatBudgetBurnsSlowly"),
+        also=("ChatBudgetBurns",),
     ),
-    "ChatBudgetBurnsSlowly": Case(fires=chat(2), quiet=(chat(0.5),), minute=60),
+    "ChatBudgetBurnsSlowly": Case(fires=chat(2), quiet=(chat(0.5), chat(500, up="_x100 1x600")), minute=400),
     "HostCpuCritical": Case(fires=cpu(4), quiet=(cpu(6),), also=("HostCpuHigh",)),
     "HostCpuHigh": Case(fires=cpu(19), quiet=(cpu(21),)),
     "HostDiskCritical": Case(fires=disk(4), quiet=(disk(5),), also=("HostDiskLow",)),

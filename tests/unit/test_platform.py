@@ -210,7 +210,7 @@ def test_the_proxys_configuration_follows_the_settings() -> None:
     files = next(item for item in of_type(plan, "Container") if item.name == "haproxy-files")
     uploads: Any = files.properties["uploads"]
     text = next(item["content"] for item in uploads if item["file"].endswith("haproxy.cfg"))
-    checks = "check inter 3s fall 3 rise 2 init-addr none resolvers docker"
+    checks = "check inter 3s fastinter 1s fall 3 rise 2 init-addr none resolvers docker"
     for expected in (checks, "gt 42", "maxconn 3", "max-age=86400", "ssl-min-ver TLSv1.2"):
         assert expected in text
 
