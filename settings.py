@@ -241,6 +241,9 @@ class OllamaModel(Model):
 
     name: ModelName = Field(description="Name in the Ollama library, or the name that a file is given.")
     file: FilePath = Field("", description="GGUF file on this machine instead of the library.")
+    answer_tokens: int = Field(
+        0, ge=0, le=1_000_000, description="Longest answer of a model from a file, in tokens; 0 is no limit."
+    )
     purpose: Literal["chat", "embedding"] = Field("chat", description="Embedding models are not offered in the chat.")
 
 

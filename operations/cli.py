@@ -242,7 +242,7 @@ def policies(stack: str, as_json: bool) -> int:
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
-    default=Path("docs/compliance.md"),
+    default=Path(".aikit/compliance.html"),
     show_default=True,
     help="File to write.",
 )

@@ -1,7 +1,5 @@
 """The random provider: passwords, strings and identifiers that are made once and then live in the state."""
 
-# ruff: noqa: S105 - type tokens and markers, not passwords
-
 import base64
 import secrets
 import string

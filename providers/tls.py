@@ -1,7 +1,5 @@
 """The TLS provider: keys, certificate requests and certificates that are made once and then live in the state."""
 
-# ruff: noqa: S105 - type tokens and markers, not passwords
-
 import base64
 import datetime
 import hashlib

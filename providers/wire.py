@@ -1,7 +1,5 @@
 """Property values as the engine sends them: structs in which marked dictionaries are secrets and marked strings unknown."""
 
-# ruff: noqa: S105 - type tokens and markers, not passwords
-
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 

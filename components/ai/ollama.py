@@ -130,9 +130,8 @@ class Ollama(Service):
         if model.file:
             path = Path(model.file)
             path = (path if path.is_absolute() else ROOT / path).resolve()
-            command = (
-                f"printf 'FROM /model/{path.name}\\n' > /tmp/Modelfile && ollama create {model.name} -f /tmp/Modelfile"
-            )
+            limit = f"PARAMETER num_predict {model.answer_tokens}\\n" if model.answer_tokens else ""
+            command = f"printf 'FROM /model/{path.name}\\n{limit}' > /tmp/Modelfile && ollama create {model.name} -f /tmp/Modelfile"
             binds = {f"/model/{path.name}": str(path)}
         return Container(
             entrypoint=("sh", "-c", command),

@@ -1,6 +1,6 @@
 """``docker.Container``."""
 
-# ruff: noqa: S104, S105, TRY301 - a type token, every address, and errors that get the logs added
+# ruff: noqa: S104, TRY301 - a type token, every address, and errors that get the logs added
 # The SDK for Python is typed in part only, and property values are whatever the schema says.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 

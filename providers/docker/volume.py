@@ -1,6 +1,6 @@
 """``docker.Volume``."""
 
-# ruff: noqa: S105 - a type token
+
 # The SDK for Python is typed in part only, and property values are whatever the schema says.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 

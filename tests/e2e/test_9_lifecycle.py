@@ -13,6 +13,8 @@ import yaml
 import settings
 from tests.e2e.conftest import KEEP, STACK, Deployed, Person, aikit
 
+LABEL: dict[str, str | list[str] | bool] = {"label": f"aikit.stack={STACK}"}
+
 
 def identities(platform: Deployed) -> dict[str, str]:
     containers = platform.docker.containers.list(filters={"label": f"aikit.stack={STACK}"})
@@ -76,10 +78,9 @@ def test_what_was_removed_by_hand_comes_back(platform: Deployed) -> None:
 def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: Deployed, person: Person) -> None:
     before = json.loads(aikit("outputs", "--json", "--show-secrets").stdout)
     aikit("destroy", "--yes", "--keep-images")
-    label = {"label": f"aikit.stack={STACK}"}
-    assert not platform.docker.containers.list(all=True, filters=label)
-    assert not platform.docker.networks.list(filters=label)
-    kept = {volume.name for volume in platform.docker.volumes.list(filters=label)}
+    assert not platform.docker.containers.list(all=True, filters=LABEL)
+    assert not platform.docker.networks.list(filters=LABEL)
+    kept = {volume.name for volume in platform.docker.volumes.list(filters=LABEL)}
     assert kept == {
         f"aikit-{STACK}-{name}" for name in ("postgres-data", "redis-data", "ollama-models", "open-webui-data")
     }
@@ -92,7 +93,7 @@ def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: De
         start_new_session=True,
     )
     deadline = time.monotonic() + 180
-    while not platform.docker.containers.list(filters=label) and time.monotonic() < deadline:
+    while not platform.docker.containers.list(filters=LABEL) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(2)
     os.killpg(run.pid, signal.SIGKILL)
@@ -111,7 +112,6 @@ def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: De
 @pytest.mark.skipif(KEEP, reason="a kept stack is not torn down")
 def test_destroy_with_data_leaves_nothing(platform: Deployed) -> None:
     aikit("destroy", "--yes", "--data", "--keep-images")
-    label = {"label": f"aikit.stack={STACK}"}
-    assert not platform.docker.containers.list(all=True, filters=label)
-    assert not platform.docker.networks.list(filters=label)
-    assert not platform.docker.volumes.list(filters=label)
+    assert not platform.docker.containers.list(all=True, filters=LABEL)
+    assert not platform.docker.networks.list(filters=LABEL)
+    assert not platform.docker.volumes.list(filters=LABEL)
