@@ -14,8 +14,8 @@ from rich.table import Table
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where everything about the run itself goes, so that standard output can be piped."""
 
-results = Console(highlight=False, soft_wrap=True)
-"""Where what was asked for goes."""
+results = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+"""Where what was asked for goes. In a pipe lines are long: whoever reads them there searches for whole addresses."""
 
 
 def say(line: str) -> None:

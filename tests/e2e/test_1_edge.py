@@ -14,7 +14,7 @@ from tests.e2e.conftest import Deployed
 def test_up_ends_with_every_service_its_address_and_where_the_credentials_are(up: str, platform: Deployed) -> None:
     if up:
         for service in platform.outputs["services"]:
-            assert service["name"] in up
+            assert service["title"] in up
             assert service["url"] in up
         assert "administratorPassword" in up
         assert platform.outputs["administratorPassword"] not in up

@@ -16,7 +16,7 @@ from tests.e2e.conftest import KEEP, STACK, Deployed, Person, aikit
 LABEL: dict[str, str | list[str] | bool] = {"label": f"aikit.stack={STACK}"}
 
 
-def identities(platform: Deployed) -> dict[str, str]:
+def identities(platform: Deployed) -> dict[str, str | None]:
     containers = platform.docker.containers.list(filters={"label": f"aikit.stack={STACK}"})
     return {container.labels["aikit.service"]: container.id for container in containers}
 
@@ -24,8 +24,7 @@ def identities(platform: Deployed) -> dict[str, str]:
 @pytest.mark.spec("INF-04")
 def test_a_second_up_changes_nothing_and_says_so(platform: Deployed) -> None:
     before = identities(platform)
-    said = aikit("up", "--yes").stdout
-    assert "nothing to change" in said.lower()
+    assert "nothing to change" in aikit("up", "--yes").stderr
     assert identities(platform) == before
     aikit("preview", "--refresh", "--expect-no-changes")
 
