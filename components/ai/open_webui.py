@@ -100,6 +100,8 @@ class OpenWebui(Service):
                 # The settings of this program rule, not what the first start wrote into the database.
                 "ENABLE_PERSISTENT_CONFIG": "false",
                 "BYPASS_MODEL_ACCESS_CONTROL": "true",
+                # By prompt, not by the model's own interface: a model without one would answer with an error.
+                "DEFAULT_MODEL_PARAMS": '{"function_calling": "legacy"}',
                 "RAG_EMBEDDING_ENGINE": "ollama",
                 "RAG_OLLAMA_BASE_URL": f"http://haproxy:{OLLAMA_PORT}",
                 "VECTOR_DB": "pgvector",
