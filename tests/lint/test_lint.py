@@ -21,4 +21,5 @@ def test_formatted() -> None:
 
 
 def test_typed() -> None:
-    clean("pyright")
+    # Named, because pyright would rather take a configuration of a folder above this one.
+    clean("pyright", "--project", "pyproject.toml")
