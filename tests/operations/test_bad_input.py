@@ -44,11 +44,12 @@ def refused(stack: Tiny, outcome: Outcome, *words: str, code: int = 1) -> None:
 
 @pytest.mark.parametrize("command", ["up", "preview", "destroy", "refresh", "status", "outputs"])
 def test_wrong_settings(stack: Tiny, command: str) -> None:
+    agreed = ["--yes"] if command in {"up", "destroy"} else []
     stack.set(http_port=70000, chat_titel="x")
-    wrong = stack(command, *(["--yes"] if command in {"up", "destroy"} else []))
+    wrong = stack(command, *agreed)
     refused(stack, wrong, "chat-titel is not a setting; did you mean chat-title?", code=2)
     stack.set(http_port=70000)
-    wrong = stack(command)
+    wrong = stack(command, *agreed)
     refused(stack, wrong, "http-port is 70000", code=2)
     assert len(wrong.err.strip().splitlines()) == 1
     assert not (stack.root / ".aikit").exists()
