@@ -14,6 +14,7 @@ from operations.errors import Failure
 STACK_LABEL = "aikit.stack"
 SERVICE_LABEL = "aikit.service"
 DATA_LABEL = "aikit.data"
+"""Label of the volumes that hold what people made."""
 
 GRACE_SECONDS = 30
 """How long a container may take to stop, where it does not say so itself."""
@@ -127,9 +128,13 @@ class StackInDocker:
         """Return the networks, as the SDK's objects."""
         return self._client.networks.list(filters=self._filter)
 
-    def volumes(self) -> list[Any]:
-        """Return the volumes, as the SDK's objects."""
-        return self._client.volumes.list(filters=self._filter)
+    def volumes(self, *, data: bool = True) -> list[Any]:
+        """Return the volumes, as the SDK's objects; without ``data`` only those whose content the program makes."""
+        return [
+            volume
+            for volume in self._client.volumes.list(filters=self._filter)
+            if data or DATA_LABEL not in (volume.attrs["Labels"] or {})
+        ]
 
     def remove_containers(self, groups: Sequence[Iterable[Container]], report: Callable[[str], None]) -> None:
         """Stop and remove containers, group after group, those of a group at the same time.
@@ -160,13 +165,13 @@ class StackInDocker:
                 _gone_is_fine(lambda network: network.remove(), network)
                 report(f"removed network {network.name}")
 
-    def remove_volumes(self, report: Callable[[str], None]) -> None:
-        """Remove the volumes, and all data with them.
+    def remove_volumes(self, report: Callable[[str], None], *, data: bool) -> None:
+        """Remove the volumes; those with people's data only if ``data``.
 
         Raises:
             Failure: Docker refuses, as for a volume that a foreign container uses.
         """
-        for volume in self.volumes():
+        for volume in self.volumes(data=data):
             _gone_is_fine(lambda volume: volume.remove(), volume)
             report(f"removed volume {volume.name}")
 

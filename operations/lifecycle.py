@@ -108,8 +108,7 @@ def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
             containers = prepared.in_docker.containers()
             prepared.in_docker.remove_containers(stop_order(before, containers), _indented)
             prepared.in_docker.remove_networks(_indented)
-            if data:
-                prepared.in_docker.remove_volumes(_indented)
+            prepared.in_docker.remove_volumes(_indented, data=data)
             if not keep_images:
                 prepared.in_docker.remove_images((name for name in images if name.startswith("aikit/")), _indented)
             if data:
@@ -354,7 +353,7 @@ def _check_gone(in_docker: StackInDocker, *, data: bool) -> None:
     left: Mapping[str, list[Any]] = {
         "containers": in_docker.containers(),
         "networks": in_docker.networks(),
-        "volumes": in_docker.volumes() if data else [],
+        "volumes": in_docker.volumes(data=data),
     }
     names = [f"{kind}: {', '.join(thing.name for thing in things)}" for kind, things in left.items() if things]
     if names:

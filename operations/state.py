@@ -1,7 +1,7 @@
 """The state of a stack, read from the file that the engine keeps; only the engine writes it."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,11 +30,11 @@ class State:
         return (resource for resource in self.resources if resource["type"] in tokens)
 
     def in_docker(self) -> list[str]:
-        """Return the URNs of what a machine loses when its containers are removed: all in Docker but volumes."""
+        """Return the URNs of what a machine loses when a stack is removed from it: all in Docker but data."""
         return [
             str(resource["urn"])
             for resource in self.resources
-            if resource["type"].startswith("docker:") and resource["type"] != VOLUME
+            if resource["type"].startswith("docker:") and not _holds_data(resource)
         ]
 
     def outputs(self, decrypt: Callable[[str], str] | None = None) -> dict[str, Any]:
@@ -43,6 +43,11 @@ class State:
             outputs: Mapping[str, Any] = resource.get("outputs") or {}
             return {name: _reveal(value, decrypt) for name, value in outputs.items()}
         return {}
+
+
+def _holds_data(resource: Mapping[str, Any]) -> bool:
+    labels: Iterable[Mapping[str, str]] = resource.get("inputs", {}).get("labels") or ()
+    return resource["type"] == VOLUME and any(label.get("label") == "aikit.data" for label in labels)
 
 
 CONTAINER = "docker:index/container:Container"

@@ -13,6 +13,9 @@ import yaml
 import settings
 from tests.e2e.conftest import KEEP, STACK, Deployed, Person, aikit
 
+DATA = ("postgres-data", "redis-data", "ollama-models", "open-webui-data", "prometheus-data", "alertmanager-data")
+"""Volumes with what people or services made; all others are written by the deployment."""
+
 LABEL: dict[str, str | list[str] | bool] = {"label": f"aikit.stack={STACK}"}
 
 
@@ -80,9 +83,7 @@ def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: De
     assert not platform.docker.containers.list(all=True, filters=LABEL)
     assert not platform.docker.networks.list(filters=LABEL)
     kept = {volume.name for volume in platform.docker.volumes.list(filters=LABEL)}
-    assert kept == {
-        f"aikit-{STACK}-{name}" for name in ("postgres-data", "redis-data", "ollama-models", "open-webui-data")
-    }
+    assert kept == {f"aikit-{STACK}-{name}" for name in DATA}
     run = subprocess.Popen(
         [sys.executable, "-m", "operations", "up", "--yes"],
         cwd=settings.ROOT,

@@ -38,7 +38,9 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
     volume = docker.Volume(
         "data",
         name=f"tiny-{stack}-data",
-        labels=[docker.VolumeLabelArgs(label=name, value=value) for name, value in labels.items()],
+        labels=[
+            docker.VolumeLabelArgs(label=name, value=value) for name, value in {**labels, "aikit.data": "true"}.items()
+        ],
         opts=pulumi.ResourceOptions(retain_on_delete=True, protect=bool(os.environ.get("TINY_PROTECTS"))),
     )
     for name in ("app", *os.environ.get("TINY_MORE", "").split()):
