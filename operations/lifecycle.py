@@ -140,9 +140,15 @@ def recover(session: Session, in_docker: StackInDocker) -> bool:
         in_docker.remove_containers([orphans], _indented)
     if any(network.id not in identifiers for network in in_docker.networks()):
         in_docker.remove_networks(_indented, keep=identifiers)
-    running = {container.id for container in containers if container.health in {"healthy", "running", "done"}}
+    well = [container for container in containers if container.health in {"healthy", "running", "done"}]
     expected = {str(resource.get("id")) for resource in known.of_type(state.CONTAINER)}
-    if expected <= running and not known.pending:
+    # After a destroy that kept the data the state knows realm and accounts, but no container that could be asked for them.
+    services = {str(service["container"]) for service in known.outputs().get("services", ())}
+    if (
+        expected <= {container.id for container in well}
+        and services <= {container.name for container in well}
+        and not known.pending
+    ):
         return False
     if targets := known.in_docker() or [str(resource["urn"]) for resource in known.resources[:1]]:
         _look_again(session, targets, clear_pending_creates=bool(known.pending))
