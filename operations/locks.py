@@ -1,5 +1,6 @@
 """One run at a time on a stack, and an end to what a killed run left running."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -84,12 +85,16 @@ class RunLock:
         if engine and _alive(engine):
             # It lost the program that it ran and its providers, so it can only end: asked to, it writes the state first.
             say("waiting for the engine of an interrupted run to end")
-            process = psutil.Process(int(engine["pid"]))
-            process.kill() if overdue else process.terminate()
-            try:
-                process.wait(PATIENCE_SECONDS)
-            except psutil.TimeoutExpired:
-                process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(int(engine["pid"]))
+                process.kill() if overdue else process.terminate()
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            # Not psutil's wait: where nobody reaps orphans, an ended process stays as a zombie, and it would wait for nothing.
+            while _alive(engine) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if _alive(engine):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    psutil.Process(int(engine["pid"])).kill()
         elif overdue:
             os.close(self.descriptor)
             raise Failure(
@@ -146,6 +151,7 @@ def check_engine_locks(folder: Path | None, *, clear: bool) -> None:
 
 def _is_engine(pid: int) -> bool:
     try:
-        return pid > 0 and "pulumi" in psutil.Process(pid).name()
+        process = psutil.Process(pid) if pid > 0 else None
+        return process is not None and "pulumi" in process.name() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -104,7 +104,7 @@ def test_no_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("go_log")
 def test_old_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_GO_VERSION", "go1.19.8")
-    with pytest.raises(ToolchainError, match=r"Go 1\.24 or newer"):
+    with pytest.raises(ToolchainError, match=r"Go 1\.26 or newer"):
         engine(tmp_path / "cache", lambda _: None)
 
 
