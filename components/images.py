@@ -1,7 +1,9 @@
 """Images: exact versions of the official ones, and what is built where no image registry answers."""
 
 import dataclasses
+import functools
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -10,6 +12,9 @@ import pulumi
 import pulumi_docker as docker
 
 from settings import ROOT
+
+LOCK = "images.lock.json"
+"""Digest by official image, beside the program; written by ``./aikit images lock``."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +42,23 @@ class Image:
         """The exact version of the official image."""
         return self.official.rpartition(":")[2]
 
+    @property
+    def repository(self) -> str:
+        """The repository of the official image."""
+        return self.official.rpartition(":")[0]
+
+    @property
+    def locked(self) -> str:
+        """What is pulled: the digest that is locked for this very version, else the version."""
+        digest = _locked(ROOT).get(self.official)
+        return f"{self.repository}@{digest}" if digest else self.official
+
+
+@functools.cache
+def _locked(root: Path) -> dict[str, str]:
+    path = root / LOCK
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
 
 POSTGRES = Image(official="docker.io/pgvector/pgvector:0.8.1-pg17", built="postgres")
 REDIS = Image(official="docker.io/library/redis:8.0.2", built="redis")
@@ -51,6 +73,11 @@ NODE_EXPORTER = Image(official="docker.io/prom/node-exporter:v1.9.0", built="obs
 POSTGRES_EXPORTER = Image(official="docker.io/prometheuscommunity/postgres-exporter:v0.17.1", built="observability")
 REDIS_EXPORTER = Image(official="docker.io/oliver006/redis_exporter:v1.69.0-alpine", built="observability")
 BLACKBOX_EXPORTER = Image(official="docker.io/prom/blackbox-exporter:v0.26.0", built="observability")
+
+
+def table() -> list[Image]:
+    """Return every image that a stack may use."""
+    return [image for image in globals().values() if isinstance(image, Image)]
 
 
 def content_hash(folder: Path, base: str) -> str:
@@ -79,9 +106,9 @@ class Images:
         return self._references[key]
 
     def _pull(self, image: Image) -> pulumi.Output[str]:
-        name = image.official.partition(":")[0].rpartition("/")[2]
+        name = image.repository.rpartition("/")[2]
         return docker.RemoteImage(
-            f"{name}-image", docker.RemoteImageArgs(name=image.official, keep_locally=True), self._options
+            f"{name}-image", docker.RemoteImageArgs(name=image.locked, keep_locally=True), self._options
         ).image_id
 
     def _build(self, image: Image) -> pulumi.Output[str]:

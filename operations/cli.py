@@ -237,6 +237,22 @@ def policies(stack: str, as_json: bool) -> int:
     return Exit.FAILED if review.blocking else Exit.OK
 
 
+@cli.group()
+def images() -> None:
+    """Which official images are used, to the byte."""
+
+
+@images.command("lock")
+def images_lock() -> int:
+    """Ask the registries for the digest of each version, and write them into images.lock.json, which is committed.
+
+    From then on the digests are pulled. Run it again after a version in components/images.py has changed.
+    """
+    from operations.images import lock
+
+    return lock(_project().root)
+
+
 @cli.command()
 @click.argument("stacks", nargs=-1)
 @click.option(

@@ -1,7 +1,7 @@
 """Prepares a run of the engine: what it needs is chosen, made and told here, in one place."""
 
+import asyncio
 import contextlib
-import functools
 import os
 import secrets
 from collections.abc import Callable, Generator, Mapping
@@ -56,7 +56,10 @@ class Session:
         """
         from pulumi.automation.errors import CommandError
 
-        program = functools.partial(self.project.deploy, self.settings, self.machine, self.name)
+        async def program() -> None:
+            self.project.deploy(self.settings, self.machine, self.name)
+            await _outputs()
+
         self.stack.workspace.program = program
         try:
             with progress, _silent_python():
@@ -85,6 +88,23 @@ class Session:
         if not reasons:
             reasons = _engine_errors(text)
         return [*reasons, f"The whole transcript is in {self.log}."]
+
+
+async def _outputs() -> None:
+    """Wait for every output of the program at once.
+
+    The SDK would wait for the first of them again and again, which is quadratic: seconds for a hundred resources. It still sees what
+    failed, as failed outputs stay in its list.
+    """
+    from pulumi.runtime.settings import SETTINGS
+
+    while True:
+        with SETTINGS.lock:
+            tasks = list(SETTINGS.outputs)
+        pending = [task for task in tasks if not task.done()]
+        if not pending or any(task.done() and (task.cancelled() or task.exception()) for task in tasks):
+            return
+        await asyncio.wait(pending, return_when=asyncio.FIRST_EXCEPTION)
 
 
 def _engine_errors(text: str) -> list[str]:
