@@ -18,9 +18,13 @@ def passphrase(file: Path, *, state_exists: bool) -> str:
     """Return the passphrase: of the shell, else of ``file``, which is made at the first use.
 
     Raises:
-        Failure: there is a state, but nothing to open it with.
+        Failure: there is a state, but nothing to open it with; or a new one would be encrypted with an empty passphrase.
     """
     if (given := os.environ.get("PULUMI_CONFIG_PASSPHRASE")) is not None:
+        if not given and not state_exists:
+            raise Failure(
+                "PULUMI_CONFIG_PASSPHRASE is empty, so that anybody could read the secrets: set it to a passphrase, or unset it to have one made."
+            )
         return given
     if named := os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"):
         try:

@@ -217,9 +217,14 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
             if not failures:
                 values = {name: wire.plain(value) for name, value in inputs.items() if not wire.has_unknown(value)}
                 failures = [_failure(name, reason, inputs) for name, reason in resource.check(values).items()]
+            # A program in YAML or by hand marks nothing; the state must not show it either way.
+            checked = {
+                name: wire.secret(value) if name in resource.properties and resource.properties[name].secret else value
+                for name, value in inputs.items()
+            }
             if filled:
-                inputs[wire.DEFAULTS] = filled
-            return provider_pb2.CheckResponse(inputs=wire.encode(inputs), failures=failures)
+                checked[wire.DEFAULTS] = filled
+            return provider_pb2.CheckResponse(inputs=wire.encode(checked), failures=failures)
 
     def Diff(self, request: provider_pb2.DiffRequest, context: grpc.ServicerContext) -> provider_pb2.DiffResponse:
         """Compare the inputs of the state, as the last refresh left them, with those of the program."""

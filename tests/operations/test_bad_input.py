@@ -138,6 +138,11 @@ def test_wrong_missing_and_unreadable_passphrase(stack: Tiny, monkeypatch: pytes
     assert stack.state_file.read_bytes() == before
 
 
+def test_an_empty_passphrase_encrypts_nothing(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "")
+    refused(stack, stack("up", "--yes"), "PULUMI_CONFIG_PASSPHRASE is empty")
+
+
 def test_corrupted_state(stack: Tiny) -> None:
     assert stack("up", "--yes").code == 0
     things = stack.things()

@@ -128,6 +128,12 @@ def test_check_fills_in_and_keeps_secrets_and_unknowns(engine: Any) -> None:
     assert wire.decode(_check(engine, news, {"name": "given"}).inputs)["name"] != "given"
 
 
+def test_check_marks_what_the_schema_says_is_secret(engine: Any) -> None:
+    """A program in YAML marks nothing, and the engine writes the checked inputs into the state."""
+    checked = wire.decode(_check(engine, {"size": 1, "password": HIDDEN}).inputs)
+    assert checked["password"] == wire.secret(HIDDEN)
+
+
 def test_diff(engine: Any) -> None:
     old = {"name": "n", "size": 1, "words": ["a", "b"], "nested": {"a": 1, "b.c": 2, "z": 0, wire.DEFAULTS: ["z"]}}
     same = {"name": "n", "size": wire.secret(1), "words": ["b", "a"], "nested": {"a": 1, "b.c": 2}, "mode": "soft"}
