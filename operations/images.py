@@ -67,5 +67,7 @@ def digests(client: Any, images: Iterable[Image]) -> dict[str, str]:
         for name, answer in answers.items()
         if not isinstance(answer, str)
     ]:
-        raise Failure(*problems, f"{LOCK} was left as it is; run `./aikit images lock` again where the registries answer.")
+        raise Failure(
+            *problems, f"{LOCK} was left as it is; run `./aikit images lock` again where the registries answer."
+        )
     return {name: answer for name, answer in answers.items() if isinstance(answer, str)}

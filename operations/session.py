@@ -98,9 +98,10 @@ async def _outputs() -> None:
     """
     from pulumi.runtime.settings import SETTINGS
 
+    tracked: Any = SETTINGS
     while True:
-        with SETTINGS.lock:
-            tasks = list(SETTINGS.outputs)
+        with tracked.lock:
+            tasks = list(tracked.outputs)
         pending = [task for task in tasks if not task.done()]
         if not pending or any(task.done() and (task.cancelled() or task.exception()) for task in tasks):
             return

@@ -1,0 +1,228 @@
+"""How long `./aikit up` takes from nothing, against Docker Compose: ``python benchmarks/up.py [STACK]``.
+
+Compose starts the same containers from the same images, with the same files, limits, health checks and order, on fresh data volumes;
+`./aikit up` also makes certificates, passwords and the realm. Images have to be there already. Bar: at most 1.2 times Compose's time.
+The stack is removed **with its data** before and afterwards, so a stack with data is refused. Needs Docker's Compose plugin
+(``apt install docker-compose`` on Debian 13, ``docker-compose-v2`` on Ubuntu), or its path in ``DOCKER_COMPOSE``.
+"""
+
+import functools
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import docker
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from operations import state  # noqa: E402  # only found once the path is right
+from operations.containers import DATA_LABEL, STACK_LABEL  # noqa: E402
+from operations.project import Project  # noqa: E402
+
+PROJECT = "aikit-benchmark"
+"""Name of the Compose project, and the start of its volumes' names."""
+
+
+def say(line: str) -> None:
+    """Print one line of the result."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """Return the wall time of ``action``."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def run(*command: str) -> None:
+    """Run a command; what it says is shown only where it fails."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def order(known: state.State) -> dict[str, set[str]]:
+    """Return the containers that each container waits for, by identifier; what lies between them does not count."""
+    resources = {str(resource["urn"]): resource for resource in known.resources}
+    containers = {str(resource["urn"]) for resource in known.of_type(state.CONTAINER)}
+
+    @functools.cache
+    def needed(urn: str) -> frozenset[str]:
+        found: set[str] = set()
+        for dependency in resources.get(urn, {}).get("dependencies") or ():
+            found |= {dependency} if dependency in containers else needed(dependency)
+        return frozenset(found)
+
+    return {str(resources[urn]["id"]): {str(resources[each]["id"]) for each in needed(urn)} for urn in containers}
+
+
+def service(container: Any, waits_for: Mapping[str, str]) -> dict[str, Any]:
+    """Return a container as a Compose service.
+
+    Args:
+        container: the running one.
+        waits_for: the condition by name of each service that it waits for.
+    """
+    config, host = container.attrs["Config"], container.attrs["HostConfig"]
+    check = config.get("Healthcheck")
+    ports = [
+        f"{binding['HostIp'] or '0.0.0.0'}:{binding['HostPort']}:{port}"  # noqa: S104 - as the container has it
+        for port, bindings in (host["PortBindings"] or {}).items()
+        for binding in bindings
+    ]
+    described: dict[str, Any] = {
+        "image": config["Image"],
+        "entrypoint": config["Entrypoint"],
+        "command": config["Cmd"],
+        "user": config["User"],
+        "environment": config["Env"],
+        "networks": {
+            name: {"aliases": [alias for alias in network["Aliases"] or () if not container.id.startswith(alias)]}
+            for name, network in container.attrs["NetworkSettings"]["Networks"].items()
+            if name not in {"none", "host"}
+        },
+        "volumes": [f"{bind.partition(':')[0]}:{bind.partition(':')[2]}" for bind in host["Binds"] or ()],
+        "tmpfs": [f"{path}:{options}" for path, options in (host["Tmpfs"] or {}).items()],
+        "ports": ports,
+        "cap_drop": host["CapDrop"] or [],
+        "cap_add": host["CapAdd"] or [],
+        "security_opt": host["SecurityOpt"] or [],
+        "read_only": host["ReadonlyRootfs"],
+        "init": bool(host["Init"]),
+        "mem_limit": host["Memory"],
+        "memswap_limit": host["MemorySwap"],
+        "shm_size": host["ShmSize"],
+        "depends_on": {name: {"condition": condition} for name, condition in waits_for.items()},
+        "restart": host["RestartPolicy"]["Name"] or "no",
+    }
+    if host["NetworkMode"] == "none":
+        described["network_mode"] = "none"
+    if host["CpuQuota"]:
+        described["cpus"] = host["CpuQuota"] / host["CpuPeriod"]
+    if check:
+        described["healthcheck"] = {
+            "test": check["Test"],
+            **{
+                name: f"{check[key]}ns"
+                for name, key in (("interval", "Interval"), ("timeout", "Timeout"), ("start_period", "StartPeriod"))
+                if check.get(key)
+            },
+            "retries": check.get("Retries") or 3,
+        }
+    return _escaped({key: value for key, value in described.items() if value not in (None, [], {}, "")})
+
+
+def _escaped(value: Any) -> Any:
+    """Double each dollar sign, which Compose would take for a variable."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    return value
+
+
+def composition(client: docker.DockerClient, stack: str) -> dict[str, Any]:
+    """Return the running stack as a Compose file."""
+    labelled: dict[str, str | list[str] | bool] = {"label": f"{STACK_LABEL}={stack}"}
+    waits = order(state.read(Project().state(stack)) or state.State())
+    # Those that were never started only carried files.
+    containers = [
+        each
+        for each in client.containers.list(all=True, filters=labelled)
+        if each.attrs["State"]["Status"] != "created"
+    ]
+    names = {str(each.id): each.labels["aikit.service"] for each in containers}
+    conditions = {
+        names[str(each.id)]: "service_healthy" if each.attrs["State"]["Running"] else "service_completed_successfully"
+        for each in containers
+    }
+    services = {
+        names[str(each.id)]: service(
+            each, {names[other]: conditions[names[other]] for other in waits.get(str(each.id), ()) if other in names}
+        )
+        for each in containers
+    }
+    return {
+        "name": PROJECT,
+        "services": services,
+        "networks": {
+            network.name: {"internal": network.attrs["Internal"]} for network in client.networks.list(filters=labelled)
+        },
+        "volumes": {
+            volume.name: {"external": True, "name": f"{PROJECT}-{volume.name}"}
+            for volume in client.volumes.list(filters=labelled)
+        },
+    }
+
+
+def copy_volumes(client: docker.DockerClient, stack: str, image: str) -> None:
+    """Make Compose's volumes: with the files that the deployment wrote, and empty for data."""
+    for volume in client.volumes.list(filters={"label": f"{STACK_LABEL}={stack}"}):
+        name = f"{PROJECT}-{volume.name}"
+        client.volumes.create(name, labels={"aikit.benchmark": stack})
+        if DATA_LABEL not in (volume.attrs["Labels"] or {}):
+            client.containers.run(
+                image,
+                ["-c", "cp -a /from/. /to/"],
+                entrypoint="sh",
+                user="0",
+                network_mode="none",
+                remove=True,
+                volumes={volume.name: {"bind": "/from", "mode": "ro"}, name: {"bind": "/to", "mode": "rw"}},
+            )
+
+
+@contextmanager
+def compose(client: docker.DockerClient, stack: str, file: Path) -> Generator[list[str]]:
+    """Lend the command line of Compose; what it made is removed at the end."""
+    command = [*shlex.split(os.environ.get("DOCKER_COMPOSE", "docker compose")), "-f", str(file)]
+    try:
+        yield command
+    finally:
+        run(*command, "down", "--timeout", "5")
+        for volume in client.volumes.list(filters={"label": f"aikit.benchmark={stack}"}):
+            volume.remove(force=True)
+
+
+def main(stack: str) -> None:
+    """Measure both, one after the other, and print the ratio."""
+    client = docker.from_env(timeout=120)
+    if client.volumes.list(filters={"label": [f"{STACK_LABEL}={stack}", DATA_LABEL]}):
+        raise SystemExit(f"Stack {stack} has data, which this would remove: ./aikit destroy --data --stack {stack}")
+    aikit = [sys.executable, "-m", "operations"]
+    destroy = [*aikit, "destroy", "--stack", stack, "--yes", "--data", "--keep-images"]
+    up = [*aikit, "up", "--stack", stack, "--yes"]
+    ours = seconds(lambda: run(*up))
+    again = seconds(lambda: run(*up))
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "compose.yaml"
+        described = composition(client, stack)
+        file.write_text(yaml.safe_dump(json.loads(json.dumps(described))))
+        copy_volumes(client, stack, next(iter(described["services"].values()))["image"])
+        run(*destroy)
+        with compose(client, stack, file) as command:
+            theirs = seconds(lambda: run(*command, "up", "--detach", "--wait", "--quiet-pull"))
+    say(
+        f"./aikit up, from nothing   {ours:6.1f} s  {len(described['services'])} containers, certificates, passwords, realm"
+    )
+    say(f"docker compose up --wait   {theirs:6.1f} s  {len(described['services'])} containers")
+    say(f"ratio                      {ours / theirs:6.2f}    (bar 1.20)")
+    say(f"./aikit up, again          {again:6.1f} s  (bar 6)")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "test")
