@@ -94,7 +94,7 @@ def service(container: Any, waits_for: Mapping[str, str]) -> dict[str, Any]:
             if name not in {"none", "host"}
         },
         "volumes": [f"{bind.partition(':')[0]}:{bind.partition(':')[2]}" for bind in host["Binds"] or ()],
-        "tmpfs": [f"{path}:{options}" for path, options in (host["Tmpfs"] or {}).items()],
+        "tmpfs": [f"{path}:{options}" for path, options in (host.get("Tmpfs") or {}).items()],
         "ports": ports,
         "cap_drop": host["CapDrop"] or [],
         "cap_add": host["CapAdd"] or [],

@@ -143,7 +143,10 @@ def test_the_life_of_a_platform(stack: Callable[[Program], Run], client: DockerC
 def test_failures_say_why_and_the_next_run_repairs(
     stack: Callable[[Program], Run], client: DockerClient, prefix: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nARG WORD=none\nRUN echo $WORD > /word && test $WORD = good\n")
+    # A folder of its own: the stack's state is beside it, and files that the engine writes come and go.
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM {IMAGE}\nARG WORD=none\nRUN echo $WORD > /word && test $WORD = good\n")
 
     def program(*, good: bool, word: str) -> Program:
         def containers() -> None:
@@ -172,7 +175,7 @@ def test_failures_say_why_and_the_next_run_repairs(
                 "image",
                 image_name=f"aikit-test/built:{prefix}",
                 skip_push=True,
-                build={"context": str(tmp_path), "args": {"WORD": word}},
+                build={"context": str(context), "args": {"WORD": word}},
             )
 
         return containers
