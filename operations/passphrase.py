@@ -23,7 +23,8 @@ def passphrase(file: Path, *, state_exists: bool) -> str:
     if (given := os.environ.get("PULUMI_CONFIG_PASSPHRASE")) is not None:
         if not given and not state_exists:
             raise Failure(
-                "PULUMI_CONFIG_PASSPHRASE is empty, so that anybody could read the secrets: set it to a passphrase, or unset it to have one made."
+                "PULUMI_CONFIG_PASSPHRASE is empty, so that anybody could read the secrets: set it to a passphrase, or unset it to have "
+                "one made."
             )
         return given
     if named := os.environ.get("PULUMI_CONFIG_PASSPHRASE_FILE"):

@@ -62,7 +62,7 @@ class Session:
 
         self.stack.workspace.program = program
         try:
-            with progress, _silent_python():
+            with progress, _silent_python(), _without_debug_messages():
                 return operation(on_event=progress, **options)
         except CommandError as error:
             self._write_log(progress, str(error))
@@ -130,6 +130,19 @@ def _silent_python() -> Generator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def _without_debug_messages() -> Generator[None]:
+    """Keep the SDK from telling the engine what nobody reads: a call that it waits for, twenty times a resource."""
+    from pulumi import log
+
+    debug = log.debug
+    log.debug = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        log.debug = debug
 
 
 @contextmanager
