@@ -32,6 +32,9 @@ from operations.project import Project  # noqa: E402
 PROJECT = "aikit-benchmark"
 """Name of the Compose project, and the start of its volumes' names."""
 
+DONE = "done"
+"""A service of Compose alone, which waits for all others."""
+
 
 def say(line: str) -> None:
     """Print one line of the result."""
@@ -110,7 +113,7 @@ def service(container: Any, waits_for: Mapping[str, str]) -> dict[str, Any]:
     if host["NetworkMode"] == "none":
         described["network_mode"] = "none"
     if host["CpuQuota"]:
-        described["cpus"] = host["CpuQuota"] / host["CpuPeriod"]
+        described |= {"cpu_quota": host["CpuQuota"], "cpu_period": host["CpuPeriod"]}
     if check:
         described["healthcheck"] = {
             "test": check["Test"],
@@ -155,6 +158,14 @@ def composition(client: docker.DockerClient, stack: str) -> dict[str, Any]:
             each, {names[other]: conditions[names[other]] for other in waits.get(str(each.id), ()) if other in names}
         )
         for each in containers
+    }
+    # Compose's own --wait takes a job that ended well for a failure; what depends on all is started when all are as they should be.
+    some = next(iter(services.values()))
+    services[DONE] = {
+        "image": some["image"],
+        "entrypoint": ["true"],
+        "network_mode": "none",
+        "depends_on": {name: {"condition": condition} for name, condition in conditions.items()},
     }
     return {
         "name": PROJECT,
@@ -215,11 +226,9 @@ def main(stack: str) -> None:
         copy_volumes(client, stack, next(iter(described["services"].values()))["image"])
         run(*destroy)
         with compose(client, stack, file) as command:
-            theirs = seconds(lambda: run(*command, "up", "--detach", "--wait", "--quiet-pull"))
-    say(
-        f"./aikit up, from nothing   {ours:6.1f} s  {len(described['services'])} containers, certificates, passwords, realm"
-    )
-    say(f"docker compose up --wait   {theirs:6.1f} s  {len(described['services'])} containers")
+            theirs = seconds(lambda: run(*command, "up", "--detach", "--quiet-pull"))
+    say(f"./aikit up, from nothing   {ours:6.1f} s  {count} containers, certificates, passwords, realm")
+    say(f"docker compose up --detach {theirs:6.1f} s  {count} containers")
     say(f"ratio                      {ours / theirs:6.2f}    (bar 1.20)")
     say(f"./aikit up, again          {again:6.1f} s  (bar 6)")
 
