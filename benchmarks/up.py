@@ -227,6 +227,7 @@ def main(stack: str) -> None:
         run(*destroy)
         with compose(client, stack, file) as command:
             theirs = seconds(lambda: run(*command, "up", "--detach", "--quiet-pull"))
+    count = len(described["services"]) - 1
     say(f"./aikit up, from nothing   {ours:6.1f} s  {count} containers, certificates, passwords, realm")
     say(f"docker compose up --detach {theirs:6.1f} s  {count} containers")
     say(f"ratio                      {ours / theirs:6.2f}    (bar 1.20)")
