@@ -47,6 +47,7 @@ class Role(StrEnum):
 class Accelerator(StrEnum):
     """What computes the models' answers."""
 
+    AUTO = "auto"
     CPU = "cpu"
     NVIDIA = "nvidia"
     AMD = "amd"
@@ -227,6 +228,14 @@ class Ollama(Model):
         "q8_0", description="Number format of the key-value cache; q8_0 halves its memory."
     )
     gpu_count: int = Field(-1, ge=-1, le=64, description="NVIDIA devices to use; -1 is all of them.")
+    gpu_device_ids: tuple[str, ...] = Field(
+        (), strict=False, description="NVIDIA devices to use by identifier or number, instead of gpu-count."
+    )
+    gpu_group_ids: tuple[int, ...] = Field(
+        (),
+        strict=False,
+        description="AMD: numbers of the host's groups that own /dev/kfd and /dev/dri, where they are not root's.",
+    )
     requests_in_flight: int = Field(2, ge=1, le=1024, description="Requests that the queue lets through at once.")
     queue_length: int = Field(
         100, ge=1, le=100_000, description="Requests that may wait; further ones are answered 503."
@@ -244,7 +253,32 @@ class OllamaModel(Model):
     answer_tokens: int = Field(
         0, ge=0, le=1_000_000, description="Longest answer of a model from a file, in tokens; 0 is no limit."
     )
-    purpose: Literal["chat", "embedding"] = Field("chat", description="Embedding models are not offered in the chat.")
+    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Checksum that the file must have.")
+    digest: str = Field(
+        "",
+        pattern=r"^([0-9a-f]{12})?$",
+        description="Digest that a model of the library must have, as `ollama list` shows it (12 hex digits).",
+    )
+    context_length: int = Field(
+        0, ge=0, le=1_048_576, description="Tokens of context of this model; 0 is ollama-context-length."
+    )
+    warm: bool = Field(default=False, description="Whether it is loaded at once and stays in memory.")
+    purpose: Literal["chat", "embedding"] = Field(
+        "chat",
+        description="Embedding models are not offered in the chat; the first one makes documents searchable there.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.sha256 and not self.file:
+            raise ValueError("sha256 is for a model from a file")
+        if self.digest and (self.file or self.context_length):
+            raise ValueError("digest is for a model of the library that is taken as it is, without context_length")
+        if self.answer_tokens and not self.file:
+            raise ValueError("answer_tokens is for a model from a file")
+        if self.warm and self.purpose == "embedding":
+            raise ValueError("warm is for models of the purpose chat")
+        return self
 
 
 class Keycloak(Model):
@@ -363,7 +397,9 @@ class Settings(Model):
         8190, description="Port on 127.0.0.1 at which the deployment reaches Keycloak's admin API."
     )
     accelerator: Accelerator = Field(
-        Accelerator.CPU, strict=False, description="What computes the models' answers: cpu, nvidia or amd."
+        Accelerator.AUTO,
+        strict=False,
+        description="What computes the models' answers: cpu, nvidia, amd, or auto (the graphics card that Docker has, else cpu).",
     )
     protect_data: bool = Field(default=False, description="Whether data volumes refuse to be deleted by the engine.")
     models: tuple[OllamaModel, ...] = Field(

@@ -11,7 +11,7 @@ from typing import Literal
 import pulumi
 import pulumi_docker as docker
 
-from settings import ROOT
+from settings import ROOT, Accelerator
 
 LOCK = "images.lock.json"
 """Digest by official image, beside the program; written by ``./aikit images lock``."""
@@ -22,6 +22,8 @@ class Machine:
     """What differs by machine: found out by whoever runs the program, the same for all resources of a run."""
 
     images: Literal["official", "built"] = "official"
+    accelerator: Accelerator = Accelerator.CPU
+    """What the setting ``accelerator: auto`` means here."""
     bases: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
     """Tag of the base image by Debian release; only needed to build images."""
 

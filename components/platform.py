@@ -5,11 +5,13 @@ import pulumi
 from components.context import Platform
 from components.images import Machine
 from components.registry import SERVICES
-from settings import Settings
+from settings import Accelerator, Settings
 
 
 def deploy(settings: Settings, machine: Machine, stack: str) -> None:
     """Declare the whole graph in the running Pulumi program, and its outputs."""
+    if settings.accelerator is Accelerator.AUTO:
+        settings = settings.model_copy(update={"accelerator": machine.accelerator})
     platform = Platform(settings, machine, stack, [kind(settings) for kind in SERVICES])
     platform.deploy()
     pulumi.export(

@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import psutil
 
-from operations import locks, passphrase, state
+from operations import accelerator, locks, passphrase, state
 from operations.containers import Container, StackInDocker, connect, is_local
 from operations.errors import Failure
 from operations.project import Project
-from settings import Settings
+from settings import Accelerator, Settings
 
 FRESH_DISK_GB = 15
 """Free disk for a first deployment: images take 10 GB, the rest is for their build and the first data."""
@@ -64,6 +64,8 @@ def examine(subject: Subject, *, clear: bool = False) -> list[Check]:
         lambda: check_memory(subject.settings, containers),
         lambda: check_disk(subject, containers),
         lambda: check_names(subject.settings),
+        lambda: check_accelerator(subject),
+        lambda: check_models(subject),
     ]
     with ThreadPoolExecutor(max_workers=len(checks)) as executor:
         return list(executor.map(lambda check: check(), checks))
@@ -227,6 +229,38 @@ def check_disk(subject: Subject, containers: list[Container]) -> Check:
             "or move Docker's data-root to a larger disk.",
         )
     return Check("disk", "ok", f"{free:.0f} GB are free, {needed} are needed")
+
+
+def check_accelerator(subject: Subject) -> Check:
+    """Check that Docker has the graphics card that the settings ask for."""
+    info: Mapping[str, Any] = subject.docker.info()
+    wanted = subject.settings.accelerator
+    if problem := accelerator.problem(wanted, info):
+        return Check("accelerator", "error", problem)
+    if wanted is Accelerator.AUTO:
+        found, reason = accelerator.find(info)
+        return Check("accelerator", "ok", f"{found}: {reason}")
+    return Check("accelerator", "ok", f"{wanted}, as aikit:accelerator says")
+
+
+def check_models(subject: Subject) -> Check:
+    """Check that the files of models are there, and fit into the memory that Ollama may use."""
+    limit = subject.settings.ollama.memory_mb
+    problems: list[str] = []
+    for model in subject.settings.models:
+        if not model.file:
+            continue
+        path = subject.project.root / model.file
+        if not path.is_file():
+            problems.append(f"Model {model.name}: the file {path} that aikit:models names does not exist.")
+        elif (size := path.stat().st_size >> 20) > limit:
+            problems.append(
+                f"Model {model.name} has {size} MiB, but Ollama may use {limit} (aikit:ollama-memory-mb): raise that, "
+                "or take a smaller quantization."
+            )
+    if problems:
+        return Check("models", "error", " ".join(problems))
+    return Check("models", "ok", f"{len(subject.settings.models)} in the settings")
 
 
 def check_names(settings: Settings) -> Check:

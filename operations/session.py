@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from operations.locks import RunLock
 from operations.passphrase import passphrase
 from operations.progress import Progress
 from operations.project import Project
-from settings import PROJECT, Settings
+from settings import PROJECT, Accelerator, Settings
 
 if TYPE_CHECKING:
     from components.platform import Machine
@@ -179,6 +179,8 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
         }
         _local_backend(project.backend)
         machine, engine_path = _make(project, chosen)
+        if settings.accelerator is Accelerator.AUTO:
+            machine = replace(machine, accelerator=_accelerator())
         if chosen.plugins.origin == "built":
             from providers.catalogue import PROVIDERS
             from providers.server import serve
@@ -220,6 +222,20 @@ def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", Path]:
         return Machine(
             images=chosen.images.origin, bases={release: base.result() for release, base in bases.items()}
         ), engine.result()
+
+
+def _accelerator() -> Accelerator:
+    """Look at what Docker has, and say what that means for the setting ``auto``."""
+    from operations.accelerator import find
+    from operations.containers import connect
+
+    client = connect()
+    try:
+        found, reason = find(client.info())
+    finally:
+        client.close()
+    say(f"accelerator: {found} ({reason})")
+    return found
 
 
 def _base(release: str) -> str:

@@ -1,8 +1,11 @@
 """Open WebUI: the chat."""
 
+import json
+
 import pulumi
 
 from components.ai.ollama import PORT as OLLAMA_PORT
+from components.ai.ollama import tagged
 from components.context import Platform
 from components.data import postgres, redis
 from components.identity import keycloak, realm
@@ -61,6 +64,16 @@ class OpenWebui(Service):
             ),
         )
 
+    def _models(self) -> dict[str, str]:
+        """Return which models are offered, and which one makes documents searchable: an embedding model, else any."""
+        models = self.settings.models
+        chat = [tagged(model.name) for model in models if model.purpose == "chat"]
+        embedding = [tagged(model.name) for model in models if model.purpose == "embedding"]
+        return {
+            **({"OLLAMA_API_CONFIGS": json.dumps({"0": {"enable": True, "model_ids": chat}})} if embedding else {}),
+            **({"RAG_EMBEDDING_MODEL": (embedding or chat)[0]} if models else {}),
+        }
+
     def container(self, platform: Platform) -> Container:
         """Return the chat's container; whoever signs in is who Keycloak says, with the role it says."""
         address = platform.url(HOST)
@@ -102,6 +115,9 @@ class OpenWebui(Service):
                 "BYPASS_MODEL_ACCESS_CONTROL": "true",
                 # By prompt, not by the model's own interface: a model without one would answer with an error.
                 "DEFAULT_MODEL_PARAMS": '{"function_calling": "legacy"}',
+                # Whose request it is: the queue in front of the models is fair between people.
+                "ENABLE_FORWARD_USER_INFO_HEADERS": "true",
+                **self._models(),
                 "RAG_EMBEDDING_ENGINE": "ollama",
                 "RAG_OLLAMA_BASE_URL": f"http://haproxy:{OLLAMA_PORT}",
                 "VECTOR_DB": "pgvector",

@@ -31,6 +31,15 @@ CIPHERS = (
 )
 """For TLS 1.2: Mozilla's intermediate list without the slow ones."""
 
+USER = "X-OpenWebUI-User-Id"
+"""Header in which the chat says whose request it is."""
+
+BATCH = 10
+"""Class of requests that no person waits for; lower ones are served first."""
+
+TURN_MILLISECONDS = 5000
+"""How much later a request counts for each other one of the same person; HAProxy takes at most 524287 in all."""
+
 MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
 """Calls of Ollama that change its models, which are the deployment's business."""
 
@@ -187,6 +196,12 @@ frontend models
     default_backend ollama
 
 backend ollama
+    # People at the chat come before programs, and between people a turn each: who has requests under way already, waits as if
+    # each of them had come later.
+    stick-table type string len 64 size 10k expire 10m store conn_cur
+    http-request track-sc1 req.hdr({USER}) if {{ req.hdr({USER}) -m found }}
+    http-request set-priority-class int({BATCH}) unless {{ req.hdr({USER}) -m found }}
+    http-request set-priority-offset sc_conn_cur(1),sub(1),mul({TURN_MILLISECONDS}) if {{ req.hdr({USER}) -m found }}
     timeout queue {settings.ollama.queue_timeout_seconds}s
     errorfile 503 {FILES}/busy.http
     option httpchk GET /api/version

@@ -124,13 +124,27 @@ def test_data_outlives_its_container_and_is_protected_in_production() -> None:
 def test_a_graphics_card_is_passed_on_and_the_limits_hold() -> None:
     nvidia = container(variant("dev", accelerator="nvidia", ollama_gpu_count=2), "ollama")
     assert nvidia["deviceRequests"] == [{"capabilities": ["gpu"], "count": 2, "driver": "nvidia"}]
-    amd = variant("dev", accelerator="amd")
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in nvidia["envs"]
+    chosen = container(variant("dev", accelerator="nvidia", ollama_gpu_device_ids=["0", "GPU-1"]), "ollama")
+    assert chosen["deviceRequests"] == [{"capabilities": ["gpu"], "deviceIds": ["0", "GPU-1"], "driver": "nvidia"}]
+    amd = variant("dev", accelerator="amd", ollama_gpu_group_ids=[44, 109])
     card = container(amd, "ollama")
+    assert card["groupAdds"] == ["44", "109"]
+    assert "deviceRequests" not in container(planned("dev"), "ollama"), (
+        "a plan knows no machine, so auto is the processor"
+    )
     assert [device["hostPath"] for device in card["devices"]] == ["/dev/kfd", "/dev/dri"]
     assert any("rocm" in str(image.properties["name"]) for image in of_type(amd, "RemoteImage"))
     for properties in (nvidia, card, container(planned("dev"), "ollama")):
         assert properties["shmSize"] == 2048
         assert properties["memory"] == 8192
+
+
+def test_embedding_models_are_not_offered_in_the_chat() -> None:
+    chat = container(planned("prod"), "open-webui")["envs"]
+    assert 'OLLAMA_API_CONFIGS={"0": {"enable": true, "model_ids": ["llama3.2:latest", "deepseek-r1:14b"]}}' in chat
+    assert "RAG_EMBEDDING_MODEL=nomic-embed-text:latest" in chat
+    assert "RAG_EMBEDDING_MODEL=llama3.2:latest" in container(planned("dev"), "open-webui")["envs"]
 
 
 @pytest.mark.spec("K-09", "OLL-08")

@@ -1,0 +1,47 @@
+"""Which graphics card Docker can give to a container."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from operations.containers import is_local
+from settings import Accelerator
+
+AMD_DEVICE = Path("/dev/kfd")
+"""The compute interface of AMD's driver."""
+
+
+def find(info: Mapping[str, Any], amd_device: Path = AMD_DEVICE) -> tuple[Accelerator, str]:
+    """Return the accelerator that ``auto`` means, and why.
+
+    Args:
+        info: what Docker says of itself.
+        amd_device: on this machine; Docker itself does not tell of it.
+    """
+    if "nvidia" in (info.get("Runtimes") or {}):
+        return Accelerator.NVIDIA, "Docker has the NVIDIA runtime"
+    if any(str(device.get("ID", "")).startswith("nvidia.com/gpu") for device in info.get("DiscoveredDevices") or ()):
+        return Accelerator.NVIDIA, "Docker has found NVIDIA devices"
+    if is_local() and amd_device.exists():
+        return Accelerator.AMD, f"this machine has {amd_device}"
+    return Accelerator.CPU, "Docker has no NVIDIA runtime" + (f", and there is no {amd_device}" if is_local() else "")
+
+
+def problem(wanted: Accelerator, info: Mapping[str, Any], amd_device: Path = AMD_DEVICE) -> str | None:
+    """Return why the accelerator that the settings ask for can't be had; None if it can.
+
+    Args:
+        wanted: of the settings.
+        info: what Docker says of itself.
+        amd_device: on this machine; that of another one can't be seen, so it counts as there.
+    """
+    found, reason = find(info, amd_device)
+    if wanted in {Accelerator.AUTO, Accelerator.CPU, found}:
+        return None
+    if wanted is Accelerator.AMD:
+        if not is_local() or amd_device.exists():
+            return None
+        cure = "install AMD's driver (amdgpu-dkms)"
+    else:
+        cure = "install the NVIDIA Container Toolkit and run `nvidia-ctk runtime configure`"
+    return f"aikit:accelerator is {wanted}, but {reason}: {cure}, or set it to cpu or auto."
