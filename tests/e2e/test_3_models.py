@@ -1,0 +1,73 @@
+"""The models, as the chat and the programs on the internal network reach them."""
+
+import json
+
+import pytest
+
+from tests.e2e.conftest import Deployed, Person
+
+ASK = """
+import json, sys, threading, time, urllib.request
+
+def ask(name, user):
+    request = urllib.request.Request(
+        "http://haproxy:11434/api/generate",
+        json.dumps({"model": "tiny", "prompt": name, "stream": False, "options": {"num_predict": 300}}).encode(),
+        {"Content-Type": "application/json", **({"X-OpenWebUI-User-Id": user} if user else {})},
+    )
+    answer = json.load(urllib.request.urlopen(request, timeout=100))
+    assert answer["done"]
+    done.append(name)
+
+done = []
+threads = []
+for name, user in json.loads(sys.argv[1]):
+    threads.append(threading.Thread(target=ask, args=(name, user)))
+    threads[-1].start()
+    time.sleep(0.05)
+for thread in threads:
+    thread.join()
+print(json.dumps(done))
+"""
+
+
+@pytest.mark.spec("OLL-02", "OLL-04", "K-04")
+def test_people_take_turns_and_come_before_programs(platform: Deployed) -> None:
+    """One person asks ten times, a program three times, and another person once, last of all."""
+    asked = [
+        *([f"first {number}", "a"] for number in range(10)),
+        *([f"program {number}", None] for number in range(3)),
+        ["second", "b"],
+    ]
+    done: list[str] = json.loads(platform.run("open-webui", "python3", "-c", ASK, json.dumps(asked)))
+    assert sorted(done) == sorted(name for name, _ in asked), "a request was lost or answered twice"
+    assert done.index("second") <= platform.settings.ollama.requests_in_flight + 2, done
+    # Those under way are not interrupted, so the last of a person and the first of a program may end together.
+    assert min(done.index(f"program {number}") for number in range(3)) >= 9, done
+
+
+@pytest.mark.spec("BASE-06")
+def test_a_document_is_found_by_its_meaning(person: Person) -> None:
+    """A file goes into the chat, its vectors into PostgreSQL, and a question brings the passage back."""
+    person.sign_in(person.platform.url("chat"), "admin")
+    person.page.locator("#chat-input").wait_for()
+    found = person.page.evaluate(
+        """async () => {
+            const headers = {Authorization: 'Bearer ' + localStorage.token};
+            const form = new FormData();
+            form.append('file', new Blob(['The lighthouse of Ithaca was painted green in 1911.']), 'lighthouse.txt');
+            const file = await (await fetch('/api/v1/files/?process_in_background=false', {method: 'POST', headers, body: form})).json();
+            const answer = await fetch('/api/v1/retrieval/query/doc', {
+                method: 'POST',
+                headers: {...headers, 'Content-Type': 'application/json'},
+                body: JSON.stringify({collection_name: 'file-' + file.id, query: 'Which colour has the lighthouse?', k: 1}),
+            });
+            return {file, status: answer.status, answer: await answer.json()};
+        }"""
+    )
+    assert found["status"] == 200, found
+    assert "painted green" in json.dumps(found["answer"]["documents"]), found
+    stored = person.platform.run(
+        "postgres", "psql", "-U", "postgres", "-d", "open-webui", "-Atc", "SELECT text FROM document_chunk"
+    )
+    assert "painted green" in stored
