@@ -1,7 +1,6 @@
 """Ollama: the server of the models, on the processor or on a graphics card, and the models themselves."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -21,7 +20,7 @@ from components.service import (
     Severity,
     deploy_job,
 )
-from settings import ROOT, Accelerator, OllamaModel
+from settings import Accelerator, OllamaModel, named_file
 
 PORT = 11434
 MODELS_PATH = "/root/.ollama"
@@ -128,8 +127,7 @@ class Ollama(Service):
         command = f"ollama show {model.name} >/dev/null 2>&1 || ollama pull {model.name}"
         binds: dict[str, str] = {}
         if model.file:
-            path = Path(model.file)
-            path = (path if path.is_absolute() else ROOT / path).resolve()
+            path = named_file(model.file).resolve()
             limit = f"PARAMETER num_predict {model.answer_tokens}\\n" if model.answer_tokens else ""
             command = f"printf 'FROM /model/{path.name}\\n{limit}' > /tmp/Modelfile && ollama create {model.name} -f /tmp/Modelfile"
             binds = {f"/model/{path.name}": str(path)}
