@@ -38,6 +38,9 @@ from tests.operations import tiny
 
 def deploy(settings, machine, stack):
     first, _, rest = settings.domain.partition(".")
+    # Nothing of the run that failed, whose process began this one.
+    for name in [name for name in os.environ if name.startswith("TINY_")]:
+        del os.environ[name]
     os.environ.update({variables} | ({{"TINY_MORE": first}} if rest else {{}}))
     tiny.deploy(settings, machine, stack)
 '''
