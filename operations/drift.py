@@ -121,7 +121,10 @@ def _differences(comparison: _Comparison, known: state.State) -> Iterator[Drift]
         else:
             properties = tuple(_properties(comparison.steps[urn]))
             before = flatten(deployed[urn].get("inputs") or {})
-            by_hand = not properties or any(before.get(item.path) == item.expected for item in properties)
+            # Of a secret neither side is known here; the program's are generated once, so the host's is the likelier to have changed.
+            by_hand = not properties or any(
+                before.get(item.path) == item.expected or state.HIDDEN in str(item.expected) for item in properties
+            )
             yield Drift(kind="changed", name=name, urn=urn, properties=properties, by="host" if by_hand else "program")
 
 

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 import click
+import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from operations.console import warn
@@ -169,7 +170,7 @@ class History:
                 and entry.program != unlike
                 and self.program(entry).is_dir()
             ):
-                return entry
+                return self._origin(entry)
         return None
 
     def target(self, number: int | None) -> Entry:
@@ -186,12 +187,12 @@ class History:
         known = ", ".join(str(entry.number) for entry in possible) or "none"
         if number is not None:
             chosen = next((entry for entry in possible if entry.number == number), None)
-            if chosen is None:
-                raise Failure(
-                    f"Stack {self._stack} can't be returned to deployment {number}; those that succeeded and are kept: {known}.",
-                    code=Exit.USAGE,
-                )
-            return chosen
+            if chosen is not None:
+                return self._origin(chosen)
+            raise Failure(
+                f"Stack {self._stack} can't be returned to deployment {number}; those that succeeded and are kept: {known}.",
+                code=Exit.USAGE,
+            )
         present = next((entry for entry in reversed(entries) if entry.result is not Result.DECLINED), None)
         # Asked for again, it goes further back instead of to and fro.
         before = present and (present.returns_to or present.number)
@@ -201,6 +202,10 @@ class History:
                 f"Stack {self._stack} has no earlier good deployment of another program; those that succeeded and are kept: {known}."
             )
         return found
+
+    def _origin(self, entry: Entry) -> Entry:
+        """Return the deployment that a return repeated, so that going back further goes on from there."""
+        return next((each for each in self.entries() if each.number == entry.returns_to), entry)
 
     def program(self, entry: Entry) -> Path:
         """Return the folder with the program of a deployment."""
@@ -238,11 +243,10 @@ class History:
                     }
                 )
                 try:
-                    self._path(number).touch(mode=0o600, exist_ok=False)
+                    self._write(entry, new=True)
                     break
                 except FileExistsError:
                     number += 1
-            self.write(entry)
             self._forget()
         except OSError as error:
             raise Failure(
@@ -250,13 +254,23 @@ class History:
             ) from error
         return Record(self, entry)
 
-    def write(self, entry: Entry) -> None:
-        """Write a deployment in one step, so that no reader meets half of it."""
+    def end(self, entry: Entry) -> None:
+        """Write down how a deployment ended."""
+        self._write(entry, new=False)
+
+    def _write(self, entry: Entry, *, new: bool) -> None:
+        """Write a deployment in one step, so that no reader meets half of it; with ``new``, only if its number is free."""
         path = self._path(entry.number)
         draft = path.with_suffix(f".{os.getpid()}")
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
             stream.write(entry.model_dump_json(indent=2))
-        draft.replace(path)
+        if not new:
+            draft.replace(path)
+            return
+        try:
+            path.hardlink_to(draft)
+        finally:
+            draft.unlink()
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:06}.json"
@@ -289,6 +303,8 @@ class History:
         recent = list(dict.fromkeys(entry.program for entry in reversed(entries)))[:KEPT_PROGRAMS]
         good = self.last_good()
         for folder in (self._folder / "programs").iterdir():
+            if folder.name.startswith(".") and psutil.pid_exists(int(folder.suffix[1:])):
+                continue  # Another run is copying it.
             if folder.name not in recent and not (good and folder.name == good.program):
                 shutil.rmtree(folder)
 
@@ -336,7 +352,7 @@ class Record:
             }
         )
         try:
-            self._history.write(self.entry)
+            self._history.end(self.entry)
         except OSError as error:
             # The deployment itself has ended; its exit code is not to say otherwise.
             warn(f"How deployment {self.entry.number} ended could not be written down: {error}.")

@@ -86,7 +86,11 @@ def send(to: Sequence[Receiver], entry: Entry, *, after: Entry | None = None) ->
         kind = NotifyType.WARNING
 
     def tell(receiver: Receiver) -> bool:
-        return bool(receiver.server.notify(title=_title(entry, after), body=_body(entry), notify_type=kind))
+        try:
+            return bool(receiver.server.notify(title=_title(entry, after), body=_body(entry), notify_type=kind))
+        except Exception:
+            # Whatever a kind of receiver raises: the deployment has ended, and its exit code is not to say otherwise.
+            return False
 
     with ThreadPoolExecutor(max_workers=len(to), thread_name_prefix="message") as executor:
         for receiver, arrived in zip(to, executor.map(tell, to), strict=True):

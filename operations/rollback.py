@@ -41,8 +41,9 @@ def deploy_again(project: Project, entry: Entry) -> Exit:
     }
     command = [str(program / "aikit"), "up", "--stack", entry.stack, "--yes", "--returns-to", str(entry.number)]
     try:
-        # In a session of its own: a terminal's Ctrl-C goes to this process, which passes it on once.
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+        # In a session of its own: a terminal's Ctrl-C goes to this process, which passes it on once. What it prints is about the run,
+        # so it goes to standard error.
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=2, start_new_session=True)
     except OSError as error:
         raise Failure(f"The program of deployment {entry.number} in {program} can't be started: {error}.") from error
     interrupted: BaseException | None = None

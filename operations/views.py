@@ -137,8 +137,7 @@ def _text(value: Any) -> str:
 
 
 def deployments(options: Options) -> Exit:
-    """Show the deployments of a stack, the last one first."""
-    options.project.settings(options.stack)
+    """Show the deployments of a stack, the last one first; also while its settings are wrong, to find where to return to."""
     entries = list(reversed(history.History(options.project, options.stack).entries()))
     if options.as_json:
         print_json([entry.model_dump(mode="json", exclude={"process"}) for entry in entries])

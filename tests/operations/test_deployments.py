@@ -239,6 +239,17 @@ def test_history_tells_who_when_what_and_how_it_ended(stack: Tiny, monkeypatch: 
     assert "no earlier good deployment" in stack("rollback", "--yes").err
 
 
+@pytest.mark.spec("CI-03")
+def test_what_is_unhealthy_at_the_end_has_failed(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the engine did not wait for it."""
+    monkeypatch.setenv("TINY_HEALTH", "broken")
+    monkeypatch.setenv("TINY_HASTE", "1")
+    done = stack("up", "--yes")
+    assert done.code == 3, done.err
+    assert f"Container tiny-{stack.name}-app is unhealthy after the deployment" in done.err
+    assert entries(stack)[-1].result is Result.FAILED
+
+
 def test_ten_programs_and_the_last_good_one_are_kept(stack: Tiny) -> None:
     """The oldest go, but never the one that a failure returns to."""
     deployments = History(tiny.project(stack.root), stack.name)

@@ -60,7 +60,9 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
             stop_signal="SIGKILL",
             memory=256,
             memory_swap=256,
-            **({} if health is None else {"healthcheck": health, "wait": True, "wait_timeout": 30}),
+            healthcheck=health,
+            wait=health is not None and not os.environ.get("TINY_HASTE"),
+            wait_timeout=30,
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name)],
             volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/data")],
             labels=[
