@@ -7,6 +7,7 @@ them. A setting of a group is called ``<group>-<field>`` in the files, for examp
 import difflib
 import ipaddress
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
@@ -20,12 +21,20 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parent
 """The project's folder, which holds ``Pulumi.yaml``."""
 
+FILES_ROOT = Path(os.environ.get("AIKIT_FILES") or ROOT)
+"""Folder in which the relative paths of settings begin. A kept program that is deployed again finds the files where they always were."""
+
 HOST_NAME_LENGTH = 253
 EMAIL_LENGTH = 254
 """The longest there are, by RFC 1035 and RFC 5321."""
 
 PROJECT = "aikit"
 """The Pulumi project, which is also the namespace of every setting."""
+
+
+def named_file(path: str) -> Path:
+    """Return the file that a setting names."""
+    return FILES_ROOT / path
 
 
 class SettingsError(Exception):
@@ -320,6 +329,16 @@ class Chat(Model):
     memory_mb: int = Field(2048, ge=768, le=65_536, description="Memory limit of Open WebUI, in MiB.")
 
 
+class Deployments(Model):
+    """What happens around a deployment."""
+
+    messages_file: FilePath = Field(
+        "",
+        description="File with the receivers that are told how each deployment ended: Apprise addresses, one in a line. "
+        "AIKIT_MESSAGES in the environment names them, too.",
+    )
+
+
 class Monitoring(Model):
     """Prometheus, Alertmanager, the exporters and the thresholds of the alerts."""
 
@@ -415,6 +434,7 @@ class Settings(Model):
     keycloak: Keycloak = Field(default_factory=lambda: Keycloak.model_validate({}))
     chat: Chat = Field(default_factory=lambda: Chat.model_validate({}))
     monitoring: Monitoring = Field(default_factory=lambda: Monitoring.model_validate({}))
+    deployments: Deployments = Field(default_factory=lambda: Deployments.model_validate({}))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -100,6 +100,8 @@ class Container:
     aliases: tuple[str, ...] = ()
     """Names on the networks beside the service's own."""
     volumes: tuple[DataVolume, ...] = ()
+    backs_up: tuple[str, ...] = ()
+    """Names of the data volumes, of whatever service, that this container makes backups of."""
     binds: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
     """Read-only folders of the machine, by path in the container."""
     ports: tuple[PublishedPort, ...] = ()
@@ -361,6 +363,9 @@ def _container(
         entrypoints = ("sh", "-c", f'. {FILES}/environment && exec "$@"', "sh")
     mounts = [_data_volume(volume, platform=platform, options=options) for volume in container.volumes]
     labels = platform.labels(name)
+    if container.backs_up:
+        names = ",".join(f"{platform.prefix}-{volume}" for volume in sorted(container.backs_up))
+        labels.append(docker.ContainerLabelArgs(label="aikit.backup", value=names))
     waited = list(depends_on)
     if files:
         volume, carrier = _carry(name, reference, files, platform=platform, options=options)

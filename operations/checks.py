@@ -16,7 +16,7 @@ from operations import accelerator, locks, passphrase, state
 from operations.containers import Container, StackInDocker, connect, is_local
 from operations.errors import Failure
 from operations.project import Project
-from settings import Accelerator, Settings
+from settings import Accelerator, Settings, named_file
 
 FRESH_DISK_GB = 15
 """Free disk for a first deployment: images take 10 GB, the rest is for their build and the first data."""
@@ -250,7 +250,7 @@ def check_models(subject: Subject) -> Check:
     for model in subject.settings.models:
         if not model.file:
             continue
-        path = subject.project.root / model.file
+        path = named_file(model.file)
         if not path.is_file():
             problems.append(f"Model {model.name}: the file {path} that aikit:models names does not exist.")
         elif (size := path.stat().st_size >> 20) > limit:

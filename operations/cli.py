@@ -23,6 +23,9 @@ Examples:
   ./aikit up --stack prod --yes           deploy stack prod without asking
   ./aikit preview --stack prod            what would change?
   ./aikit status                          what runs, and how it is
+  ./aikit drift                           what was changed by hand?
+  ./aikit history                         who deployed what, when, and how it ended
+  ./aikit rollback                        back to the good deployment before this one
   ./aikit outputs administratorPassword --show-secrets
   ./aikit destroy                         remove everything but data
 
@@ -84,16 +87,68 @@ def cli() -> None:
 @stack_option
 @yes_option
 @json_option
-def up(stack: str, yes: bool, as_json: bool) -> int:
+@click.option(
+    "--rollback-on-failure",
+    is_flag=True,
+    help="If it fails half-way, bring the last good deployment back; exit code 1.",
+)
+@click.option("--returns-to", type=int, hidden=True)
+def up(stack: str, yes: bool, as_json: bool, rollback_on_failure: bool, returns_to: int | None) -> int:
     """Make the platform what the settings say.
 
     Installs what is missing, checks this machine, the settings and the policies, shows what would change, and changes it after you
     agree. Ends with every service's address. Run it again after any change of a setting; a run that was interrupted is finished by the
     next one.
     """
+    # --returns-to is how `rollback` calls the kept program of an earlier deployment: an interface between versions of this file.
     from operations import lifecycle
 
-    return lifecycle.up(_options(stack, yes=yes, as_json=as_json))
+    return lifecycle.up(
+        _options(stack, yes=yes, as_json=as_json), rollback_on_failure=rollback_on_failure, returns_to=returns_to
+    )
+
+
+@cli.command()
+@click.argument("number", required=False, type=click.IntRange(min=1), metavar="[N]")
+@stack_option
+@yes_option
+def rollback(number: int | None, stack: str, yes: bool) -> int:
+    r"""Deploy the program and the settings of an earlier deployment again.
+
+    N is a deployment's number in `./aikit history`; without it, the last good one that had another program than the present one.
+    Data volumes are neither replaced nor removed, and this folder's files stay as they are.
+
+    \b
+    ./aikit rollback
+    ./aikit rollback 12 --yes
+    """
+    from operations import lifecycle
+
+    return lifecycle.return_to(_options(stack, yes=yes), number)
+
+
+@cli.command()
+@stack_option
+@json_option
+def history(stack: str, as_json: bool) -> int:
+    """Show the deployments: who, when, which revision, what changed, how it ended."""
+    from operations import views
+
+    return views.deployments(_options(stack, as_json=as_json))
+
+
+@cli.command()
+@stack_option
+@json_option
+def drift(stack: str, as_json: bool) -> int:
+    """Show what on the running host is not as the program says; exit code 3 if anything differs.
+
+    Each thing that was changed, removed or added by hand, property by property. Nothing is changed, not even the state: `./aikit up`
+    makes it right.
+    """
+    from operations import drift as drifts
+
+    return drifts.drift(_options(stack, as_json=as_json))
 
 
 @cli.command()

@@ -16,6 +16,9 @@ SERVICE_LABEL = "aikit.service"
 DATA_LABEL = "aikit.data"
 """Label of the volumes that hold what people made."""
 
+HEALTHY = frozenset({"healthy", "running", "done"})
+"""Health words that ask for nothing."""
+
 GRACE_SECONDS = 30
 """How long a container may take to stop, where it does not say so itself."""
 

@@ -9,15 +9,18 @@ from typing import Any
 
 import click
 
-from operations import checks, state
-from operations.console import confirm, interactive, notes, print_json, say, warn
-from operations.containers import Container, StackInDocker
+from operations import checks, history, messages, rollback, state
+from operations.console import confirm, fail, interactive, notes, print_json, say, warn
+from operations.containers import HEALTHY, Container, StackInDocker
 from operations.errors import Exit, Failure
 from operations.locks import RunLock
 from operations.progress import Progress
 from operations.project import Project, platform
 from operations.session import Session, open_session
 from settings import Settings
+
+HEALTH_SECONDS = 120
+"""How long a container may be starting after a deployment; those that were made in it have started by then."""
 
 
 @dataclass(frozen=True)
@@ -31,33 +34,171 @@ class Options:
     as_json: bool = False
 
 
-def up(options: Options) -> Exit:
-    """Make the stack what the settings say, and show where everything is."""
-    started = time.monotonic()
+def up(options: Options, *, rollback_on_failure: bool = False, returns_to: int | None = None) -> Exit:
+    """Make the stack what the settings say, show where everything is, and tell those who want to know.
+
+    Args:
+        options: of every command.
+        rollback_on_failure: whether a deployment that fails half-way brings back the last good one.
+        returns_to: number of the deployment that this run repeats for another one, which tells people of it; None for an own one.
+
+    Raises:
+        Failure: it can't be done; with ``rollback_on_failure`` only what is wrong before anything was changed.
+    """
     _need_an_answer(options)
-    with _prepared(options, "up") as prepared:
-        _refuse_foreign(options, prepared.in_docker)
-        _check_policies(options)
-        with prepared.session() as session:
-            refreshed = recover(session, prepared.in_docker)
-            if not options.yes and not _approve(session, refresh=not refreshed):
+    told = messages.receivers(options.project.settings(options.stack)) if returns_to is None else ()
+    record = history.History(options.project, options.stack).begin(returns_to=returns_to)
+    after: history.Entry | None = None
+    try:
+        with record:
+            return _deploy(options, record)
+    except Failure as failure:
+        if not (rollback_on_failure and record.began):
+            raise
+        for message in failure.messages:
+            fail(message)
+        after = _return_to_last_good(options, record.entry)
+        return Exit.FAILED
+    finally:
+        messages.send(told, record.entry, after=after)
+
+
+def _deploy(options: Options, record: history.Record) -> Exit:
+    started = time.monotonic()
+    again = record.entry.returns_to is not None
+    with prepared(options, "up") as ready:
+        _refuse_foreign(options, ready.in_docker)
+        if not again:
+            # What comes back was judged when it was deployed first; an exemption that ended since must not stand in its way.
+            _check_policies(options)
+        with ready.session() as session:
+            refreshed = recover(session, ready.in_docker)
+            if again:
+                _refuse_loss(session, refresh=not refreshed)
+            elif not options.yes and not _approve(session, refresh=not refreshed):
+                record.decline()
                 return Exit.FAILED
+            record.began = True
             progress = Progress(f"deploying stack {options.stack}")
-            session.run(progress, session.stack.up, refresh=not refreshed)
+            try:
+                session.run(progress, session.stack.up, refresh=not refreshed)
+            finally:
+                record.count(progress.changed.values())
             for warning in progress.warnings:
                 warn(warning)
+            _check_health(ready.in_docker)
             outcome = f"{_count(len(progress.changed))} changed" if progress.changed else "nothing to change"
             say(f"stack {options.stack}: {outcome} ({time.monotonic() - started:.1f} s)")
             outputs = session.state().outputs()
         from operations.views import show_services
 
-        show_services(options, outputs, prepared.in_docker.containers())
+        show_services(options, outputs, ready.in_docker.containers())
     return Exit.OK
+
+
+def _check_health(in_docker: StackInDocker) -> None:
+    """Check that everything does its work; the engine has waited for what it made, but not for what was there before.
+
+    Raises:
+        Failure: a container is not healthy; exit code 3.
+    """
+    deadline = time.monotonic() + HEALTH_SECONDS
+    while True:
+        ill = [each for each in in_docker.containers() if each.health not in HEALTHY]
+        if not ill:
+            return
+        if time.monotonic() > deadline or any(each.health != "starting" for each in ill):
+            raise Failure(
+                *(
+                    f"Container {each.name} is {each.health} after the deployment: see `docker logs {each.name}`."
+                    for each in ill
+                ),
+                code=Exit.DIFFERENT,
+            )
+        time.sleep(1)
+
+
+def _refuse_loss(session: Session, *, refresh: bool) -> None:
+    """Refuse a return to an earlier program that would touch data.
+
+    Raises:
+        Failure: a data volume would be replaced or deleted; nothing was changed.
+    """
+    progress = Progress(f"comparing stack {session.name}", planning=True)
+    session.run(progress, session.stack.preview, refresh=refresh)
+    known = {str(resource["urn"]): resource for resource in session.state().resources}
+    for urn, step in progress.changed.items():
+        resource = known.get(urn)
+        if resource is None or not state.holds_data(resource):
+            continue
+        # A volume of the newer program alone is only forgotten, and stays in Docker.
+        if "replace" in step or (step == "delete" and not resource.get("retainOnDelete")):
+            raise Failure(
+                f"Going back would {'replace' if 'replace' in step else 'delete'} {progress.name(urn)}, which holds data; nothing was "
+                "changed. Correct what is deployed now instead."
+            )
+
+
+def _return_to_last_good(options: Options, failed: history.Entry) -> history.Entry | None:
+    """Bring the last good deployment back after a failed one, and return how that went; None if there was nothing to bring back."""
+    deployments = history.History(options.project, options.stack)
+    good = deployments.last_good(before=failed.number, unlike=failed.program)
+    if good is None:
+        warn("There is no earlier good deployment of another program to return to.")
+        return None
+    return _return_to(options, good)[1]
+
+
+def _return_to(options: Options, entry: history.Entry) -> tuple[Exit, history.Entry | None]:
+    rollback.announce(entry)
+    deployments = history.History(options.project, options.stack)
+    last = max((each.number for each in deployments.entries()), default=0)
+    code = rollback.deploy_again(options.project, entry)
+    made = next(
+        (each for each in deployments.entries() if each.number > last and each.returns_to == entry.number), None
+    )
+    if code == Exit.OK:
+        say(
+            f"stack {options.stack}: returned to deployment {entry.number} ({entry.revision}). "
+            "The next `./aikit up` deploys this folder's files again: correct them first."
+        )
+    else:
+        fail(f"Stack {options.stack} could not be returned to deployment {entry.number}: see above.")
+    return code, made
+
+
+def return_to(options: Options, number: int | None) -> Exit:
+    """Deploy an earlier deployment's program and settings again, and tell those who want to know.
+
+    Args:
+        options: of every command.
+        number: of the deployment; None is the last good one before the present one that had another program.
+
+    Raises:
+        Failure: there is no such deployment, or its program is no longer kept.
+    """
+    _need_an_answer(options)
+    target = history.History(options.project, options.stack).target(number)
+    try:
+        told = messages.receivers(options.project.settings(options.stack))
+    except Failure as failure:
+        # The settings of today may be why someone goes back.
+        warn(f"Nobody is told of this: {' '.join(failure.messages)}")
+        told = ()
+    question = (
+        f"Return stack {options.stack} to deployment {target.number} ({target.revision}, by {target.who})? Data stays."
+    )
+    if not options.yes and not click.confirm(question, err=True):
+        return Exit.FAILED
+    code, made = _return_to(options, target)
+    if made:
+        messages.send(told, made)
+    return code
 
 
 def preview(options: Options, *, refresh: bool, expect_no_changes: bool) -> Exit:
     """Show what `up` would change."""
-    with _prepared(options, "preview", change=False) as prepared, prepared.session() as session:
+    with prepared(options, "preview", change=False) as ready, ready.session() as session:
         progress = Progress(f"comparing stack {options.stack}", planning=True)
         session.run(progress, session.stack.preview, refresh=refresh)
         _show_changes(progress, options)
@@ -66,8 +207,8 @@ def preview(options: Options, *, refresh: bool, expect_no_changes: bool) -> Exit
 
 def refresh(options: Options) -> Exit:
     """Make the state what really exists."""
-    with _prepared(options, "refresh") as prepared, prepared.session() as session:
-        recover(session, prepared.in_docker)
+    with prepared(options, "refresh") as ready, ready.session() as session:
+        recover(session, ready.in_docker)
         progress = Progress(f"reading what stack {options.stack} really is")
         session.run(progress, session.stack.refresh)
         say(
@@ -85,37 +226,37 @@ def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
     them, so the engine is not asked to delete those one by one: the containers go, and it is told to look again. The next `up` is
     then the same platform.
     """
-    with _prepared(options, "destroy", checked=False) as prepared:
+    with prepared(options, "destroy", checked=False) as ready:
         found = state.read(options.project.state(options.stack))
         if (
             found is None
-            and not prepared.in_docker.containers()
-            and not prepared.in_docker.networks()
-            and not (data and prepared.in_docker.volumes())
+            and not ready.in_docker.containers()
+            and not ready.in_docker.networks()
+            and not (data and ready.in_docker.volumes())
         ):
             say(f"stack {options.stack}: nothing to remove")
             return Exit.OK
         _refuse_protected(found, options, data=data)
         if not _agree_to_destroy(options, data=data):
             return Exit.FAILED
-        with prepared.session() as session:
+        with ready.session() as session:
             before = session.state()
             images = [
                 str(resource["outputs"].get("imageName", ""))
                 for resource in before.of_type(state.IMAGE)
                 if resource.get("outputs")
             ]
-            containers = prepared.in_docker.containers()
-            prepared.in_docker.remove_containers(stop_order(before, containers), _indented)
-            prepared.in_docker.remove_networks(_indented)
-            prepared.in_docker.remove_volumes(_indented, data=data)
+            containers = ready.in_docker.containers()
+            ready.in_docker.remove_containers(stop_order(before, containers), _indented)
+            ready.in_docker.remove_networks(_indented)
+            ready.in_docker.remove_volumes(_indented, data=data)
             if not keep_images:
-                prepared.in_docker.remove_images((name for name in images if name.startswith("aikit/")), _indented)
+                ready.in_docker.remove_images((name for name in images if name.startswith("aikit/")), _indented)
             if data:
                 session.stack.workspace.remove_stack(options.stack, force=True)
             elif targets := before.in_docker():
                 _look_again(session, targets)
-        _check_gone(prepared.in_docker, data=data)
+        _check_gone(ready.in_docker, data=data)
     say(
         f"stack {options.stack}: removed with all its data"
         if data
@@ -140,19 +281,20 @@ def recover(session: Session, in_docker: StackInDocker) -> bool:
         in_docker.remove_containers([orphans], _indented)
     if any(network.id not in identifiers for network in in_docker.networks()):
         in_docker.remove_networks(_indented, keep=identifiers)
-    well = [container for container in containers if container.health in {"healthy", "running", "done"}]
-    expected = {str(resource.get("id")) for resource in known.of_type(state.CONTAINER)}
-    # After a destroy that kept the data the state knows realm and accounts, but no container that could be asked for them.
-    services = {str(service["container"]) for service in known.outputs().get("services", ())}
-    if (
-        expected <= {container.id for container in well}
-        and services <= {container.name for container in well}
-        and not known.pending
-    ):
+    if everything_runs(known, containers) and not known.pending:
         return False
     if targets := known.in_docker() or [str(resource["urn"]) for resource in known.resources[:1]]:
         _look_again(session, targets, clear_pending_creates=bool(known.pending))
     return True
+
+
+def everything_runs(known: state.State, containers: Iterable[Container]) -> bool:
+    """Whether every container that the state or its outputs name is there and healthy."""
+    well = [container for container in containers if container.health in HEALTHY]
+    expected = {str(resource.get("id")) for resource in known.of_type(state.CONTAINER)}
+    # After a destroy that kept the data the state knows realm and accounts, but no container that could be asked for them.
+    services = {str(service["container"]) for service in known.outputs().get("services", ())}
+    return expected <= {container.id for container in well} and services <= {container.name for container in well}
 
 
 def _look_again(session: Session, targets: list[str], **options: Any) -> None:
@@ -186,7 +328,9 @@ def stop_order(known: state.State, containers: Iterable[Container]) -> list[list
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
+    """What a command works with while it holds the run lock."""
+
     options: Options
     settings: Settings
     in_docker: StackInDocker
@@ -194,7 +338,7 @@ class _Prepared:
 
 
 @contextmanager
-def _prepared(options: Options, command: str, *, checked: bool = True, change: bool = True) -> Generator[_Prepared]:
+def prepared(options: Options, command: str, *, checked: bool = True, change: bool = True) -> Generator[Prepared]:
     """Check everything that can be known beforehand, and hold the run lock meanwhile.
 
     Args:
@@ -219,7 +363,7 @@ def _prepared(options: Options, command: str, *, checked: bool = True, change: b
             if problems := [check.message for check in outcomes if check.level == "error"]:
                 raise Failure(*problems)
             open_it = functools.partial(open_session, options.project, options.stack, settings, lock, command=command)
-            yield _Prepared(options, settings, subject.in_docker(), open_it)
+            yield Prepared(options, settings, subject.in_docker(), open_it)
         finally:
             client.close()
 

@@ -38,7 +38,7 @@ class RunLock:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not self._try():
             holder = self._holder()
-            if _alive(holder.get("process")):
+            if alive(holder.get("process")):
                 os.close(self.descriptor)
                 raise Failure(
                     f"Stack {self._path.stem} is being changed by another ./aikit {holder.get('command')} "
@@ -59,8 +59,8 @@ class RunLock:
         holder = {
             "command": self._command,
             "since": datetime.now().astimezone().strftime("%H:%M:%S"),
-            "process": _identity(os.getpid()),
-            "engine": _identity(engine) if engine else None,
+            "process": identity(os.getpid()),
+            "engine": identity(engine) if engine else None,
         }
         content = json.dumps(holder).encode()
         os.pwrite(self.descriptor, content, 0)
@@ -82,7 +82,7 @@ class RunLock:
 
     def _end_engine(self, holder: dict[str, Any], *, overdue: bool) -> None:
         engine: dict[str, float] | None = holder.get("engine")
-        if engine and _alive(engine):
+        if engine and alive(engine):
             # It lost the program that it ran and its providers, so it can only end: asked to, it writes the state first.
             say("waiting for the engine of an interrupted run to end")
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -90,9 +90,9 @@ class RunLock:
                 process.kill() if overdue else process.terminate()
             deadline = time.monotonic() + PATIENCE_SECONDS
             # Not psutil's wait: where nobody reaps orphans, an ended process stays as a zombie, and it would wait for nothing.
-            while _alive(engine) and time.monotonic() < deadline:
+            while alive(engine) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            if _alive(engine):
+            if alive(engine):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     psutil.Process(int(engine["pid"])).kill()
         elif overdue:
@@ -103,20 +103,21 @@ class RunLock:
         time.sleep(0.1)
 
 
-def _identity(pid: int) -> dict[str, float] | None:
+def identity(pid: int) -> dict[str, float] | None:
+    """Return what tells a process from a later one of the same number; None if there is none."""
     try:
         return {"pid": pid, "started": psutil.Process(pid).create_time()}
     except psutil.NoSuchProcess:
         return None
 
 
-def _alive(identity: dict[str, float] | None) -> bool:
+def alive(process_identity: dict[str, float] | None) -> bool:
     """Whether the process still runs; numbers are given anew, so its start has to fit, too."""
-    if not identity:
+    if not process_identity:
         return False
     try:
-        process = psutil.Process(int(identity["pid"]))
-        return abs(process.create_time() - identity["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(int(process_identity["pid"]))
+        return abs(process.create_time() - process_identity["started"]) < 1 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

@@ -34,8 +34,11 @@ class Project:
 
     @property
     def local(self) -> Path:
-        """Everything that runs keep beside the project; not in git."""
-        return self.root / ".aikit"
+        """Where runs keep everything: state, passphrase, history, logs.
+
+        Beside the project and not in git, unless ``AIKIT_HOME`` names another folder, as for a pipeline, whose checkout is cleaned.
+        """
+        return Path(os.environ.get("AIKIT_HOME") or self.root / ".aikit").absolute()
 
     @property
     def backend(self) -> str:

@@ -34,7 +34,7 @@ class State:
         return [
             str(resource["urn"])
             for resource in self.resources
-            if resource["type"].startswith("docker:") and not _holds_data(resource)
+            if resource["type"].startswith("docker:") and not holds_data(resource)
         ]
 
     def outputs(self, decrypt: Callable[[str], str] | None = None) -> dict[str, Any]:
@@ -45,7 +45,8 @@ class State:
         return {}
 
 
-def _holds_data(resource: Mapping[str, Any]) -> bool:
+def holds_data(resource: Mapping[str, Any]) -> bool:
+    """Whether a resource is a volume of what people made."""
     labels: Iterable[Mapping[str, str]] = resource.get("inputs", {}).get("labels") or ()
     return resource["type"] == VOLUME and any(label.get("label") == "aikit.data" for label in labels)
 

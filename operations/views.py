@@ -7,14 +7,11 @@ from typing import Any
 
 from docker.errors import NotFound
 
-from operations import checks, passphrase, state
+from operations import checks, history, passphrase, state
 from operations.console import colored, print_json, results, table
-from operations.containers import Container, StackInDocker, connect
+from operations.containers import HEALTHY, Container, StackInDocker, connect
 from operations.errors import Exit, Failure
 from operations.lifecycle import Options
-
-HEALTHY = frozenset({"healthy", "running", "done"})
-"""Health words that ask for nothing."""
 
 
 def status(options: Options) -> Exit:
@@ -137,6 +134,30 @@ def _print_value(value: Any, *, as_json: bool) -> None:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, indent=2)
+
+
+def deployments(options: Options) -> Exit:
+    """Show the deployments of a stack, the last one first; also while its settings are wrong, to find where to return to."""
+    entries = list(reversed(history.History(options.project, options.stack).entries()))
+    if options.as_json:
+        print_json([entry.model_dump(mode="json", exclude={"process"}) for entry in entries])
+        return Exit.OK
+    shown = table(f"Deployments of stack {options.stack}", "", "when", "who", "revision", "result", "changes", "took")
+    colors = {history.Result.SUCCEEDED: "green", history.Result.RUNNING: "yellow", history.Result.DECLINED: "dim"}
+    for entry in entries:
+        returned = "" if entry.returns_to is None else f" (return to {entry.returns_to})"
+        color = colors.get(entry.result, "red")
+        shown.add_row(
+            str(entry.number),
+            f"{entry.started.astimezone():%Y-%m-%d %H:%M}",
+            entry.who,
+            f"{entry.revision}{returned}",
+            f"[{color}]{entry.result}[/]",
+            entry.change_text,
+            "" if entry.seconds is None else f"{entry.seconds:.0f} s",
+        )
+    results.print(shown if entries else f"Stack {options.stack} was never deployed from here.")
+    return Exit.OK
 
 
 def logs(options: Options, service: str, *, follow: bool, tail: int) -> Exit:

@@ -4,8 +4,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
+from policies.containers import CONTAINER
 from policies.model import Finding, Policy, Severity, Subject, nothing
-from policies.values import mapping, number, seconds, texts, unknown
+from policies.values import UNKNOWN, mapping, mappings, number, seconds, secret, texts, unknown
 
 REALM = "keycloak:index/realm:Realm"
 CLIENT = "keycloak:openid/client:Client"
@@ -21,6 +22,8 @@ VAULT_TOKEN_SECONDS = 24 * 3600
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _LENGTH = re.compile(r"length\((\d+)\)")
+_ROUTE = re.compile(r"^\s*use_backend\s+\S+\s+if\s+\{\s*hdr\(host\)\S*\s+-i\s+([^\s}]+)", re.MULTILINE)
+"""A line of HAProxy's configuration that sends a host name to a service."""
 _VAULT_PATH = re.compile(r'path\s+"([^"]+)"')
 
 
@@ -78,6 +81,37 @@ def _confidential(subject: Subject) -> Iterator[Finding]:
         yield _not_known("Its access type is")
     elif value not in {"CONFIDENTIAL", "BEARER-ONLY"}:
         yield Finding(text="Anyone can pretend to be this client: it has no secret")
+
+
+def _single_sign_on(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Finding]]:
+    addresses = [
+        address
+        for subject in subjects
+        if subject.type == CLIENT and _signs_in(subject) and subject.properties.get("enabled") is not False
+        for address in texts(subject.properties.get("validRedirectUris"))
+    ]
+    hosts = {urlsplit(address).hostname for address in addresses if not unknown(address)}
+    for subject in subjects:
+        for upload in mappings(subject.properties.get("uploads")):
+            if not str(upload.get("file", "")).endswith("haproxy.cfg"):
+                continue
+            content = upload.get("content")
+            if not isinstance(content, str) or secret(content) or UNKNOWN in content:
+                yield subject, _not_known("Which hosts are routed is")
+                continue
+            for host in routed_hosts(content):
+                if host in hosts:
+                    continue
+                if any(unknown(address) for address in addresses):
+                    yield subject, _not_known(f"Whether people sign in at {host} is")
+                else:
+                    text = f"{host} is routed, and no client of Keycloak returns there: nobody has to sign in"
+                    yield subject, Finding(text=text, item=host.partition(".")[0])
+
+
+def routed_hosts(configuration: str) -> list[str]:
+    """Return the host names that HAProxy sends to services, by the text of its configuration."""
+    return _ROUTE.findall(configuration)
 
 
 def _brute_force(subject: Subject) -> Iterator[Finding]:
@@ -232,6 +266,18 @@ POLICIES: tuple[Policy, ...] = (
         "Every application here has a server side that can keep one.",
         "set access_type to CONFIDENTIAL, with a generated secret.",
         "RFC 9700: 2.5",
+    ),
+    Policy(
+        id="routes-single-sign-on",
+        title="Every routed service has single sign-on",
+        description="A service with a door of its own, or none, is where accounts outlive their people.",
+        cure="declare an OidcClient for the route in the service's file, or an exemption for its first label with the reason.",
+        enforced="components/service.py",
+        severity=Severity.HIGH,
+        references=("NIST SP 800-53: IA-2",),
+        types=frozenset({CONTAINER, CLIENT}),
+        check=nothing,
+        check_stack=_single_sign_on,
     ),
     _realm(
         "realm-brute-force",

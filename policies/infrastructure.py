@@ -1,8 +1,9 @@
 """Rules about networks, volumes, keys and certificates."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from policies.model import Environment, Finding, Policy, Severity, Subject
+from policies.containers import CONTAINER
+from policies.model import Environment, Finding, Policy, Severity, Subject, nothing
 from policies.values import labels, number, unknown
 
 NETWORK = "docker:index/network:Network"
@@ -10,6 +11,9 @@ VOLUME = "docker:index/volume:Volume"
 PRIVATE_KEY = "tls:index/privateKey:PrivateKey"
 SELF_SIGNED = "tls:index/selfSignedCert:SelfSignedCert"
 LOCALLY_SIGNED = "tls:index/locallySignedCert:LocallySignedCert"
+
+BACKUP_LABEL = "aikit.backup"
+"""Label of a container that backs data up: the names of the volumes in Docker, separated by commas."""
 
 RSA_BITS = 2048
 """Shortest RSA key; the provider's default is the same."""
@@ -40,6 +44,26 @@ def _protected(subject: Subject) -> Iterator[Finding]:
         yield Finding(text="A wrong change would delete this data volume: it is not protected", item="protect")
     if not subject.retain_on_delete and not (subject.protect and subject.environment is not Environment.PROD):
         yield Finding(text="Destroying the stack would delete this data volume: it is not retained", item="retain")
+
+
+def _backed_up(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Finding]]:
+    declared = [
+        value
+        for subject in subjects
+        if subject.type == CONTAINER and (value := labels(subject.properties).get(BACKUP_LABEL))
+    ]
+    names = {name.strip() for value in declared if not unknown(value) for name in value.split(",")}
+    for subject in subjects:
+        if subject.type != VOLUME or labels(subject.properties).get("aikit.data") != "true":
+            continue
+        name = subject.properties.get("name")
+        if name in names:
+            continue
+        if unknown(name) or any(unknown(value) for value in declared):
+            text = "Whether something backs it up is not known before the deployment, so it was not judged"
+            yield subject, Finding(text=text, unknown=True)
+        else:
+            yield subject, Finding(text="Nothing backs up this data volume: with the disk the data is lost")
 
 
 def _key(subject: Subject) -> Iterator[Finding]:
@@ -98,6 +122,18 @@ POLICIES: tuple[Policy, ...] = (
         severity=Severity.CRITICAL,
         types=frozenset({VOLUME}),
         check=_protected,
+    ),
+    Policy(
+        id="data-volumes-backed-up",
+        title="Every data volume has a backup",
+        description="Disks end, and people delete what they need; only a copy elsewhere brings it back.",
+        cure="name the volume in backs_up of the service that makes the backups, or declare an exemption with the reason.",
+        enforced="components/service.py",
+        severity=Severity.HIGH,
+        references=("NIST SP 800-53: CP-9",),
+        types=frozenset({VOLUME, CONTAINER}),
+        check=nothing,
+        check_stack=_backed_up,
     ),
     Policy(
         id="key-size",

@@ -1,7 +1,6 @@
 """Ollama: the server of the models, on the processor or on a graphics card, and the models themselves."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -22,7 +21,7 @@ from components.service import (
     Severity,
     deploy_job,
 )
-from settings import ROOT, Accelerator, OllamaModel
+from settings import Accelerator, OllamaModel, named_file
 
 PORT = 11434
 MODELS_PATH = "/root/.ollama"
@@ -139,8 +138,7 @@ class Ollama(Service):
 
 def source(model: OllamaModel) -> Path:
     """Return the file that a model is made of, as an absolute path."""
-    path = Path(model.file)
-    return (path if path.is_absolute() else ROOT / path).resolve()
+    return named_file(model.file).resolve()
 
 
 def tagged(name: str) -> str:

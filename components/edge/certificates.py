@@ -1,12 +1,11 @@
 """TLS certificates: an authority of the platform's own with a certificate for every public host, or the user's files."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pulumi
 import pulumi_tls as tls
 
-from settings import ROOT, Settings, SettingsError
+from settings import Settings, SettingsError, named_file
 
 AUTHORITY_HOURS = 3650 * 24
 """Ten years: people install the authority on their machines once."""
@@ -76,9 +75,7 @@ class Certificates(pulumi.ComponentResource):
 
 
 def _read(setting: str, file: str) -> str:
-    path = Path(file)
-    path = path if path.is_absolute() else ROOT / path
     try:
-        return path.read_text(encoding="ascii")
+        return named_file(file).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError((f"{setting} is {file!r}, which cannot be read as PEM: {error}.",)) from error

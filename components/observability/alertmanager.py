@@ -1,6 +1,5 @@
 """Alertmanager: groups the alerts, mutes those that another explains, and sends them to people."""
 
-from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -10,7 +9,7 @@ from components.context import Platform
 from components.images import ALERTMANAGER, Image
 from components.observability.rules import WATCHDOG
 from components.service import FILES, Alert, Container, DataVolume, Health, Metrics, Network, Service, Severity
-from settings import ROOT, Monitoring, SettingsError
+from settings import Monitoring, SettingsError, named_file
 
 PORT = 9093
 SLACK = "slack-webhook"
@@ -97,10 +96,8 @@ def _secrets(chosen: Monitoring) -> dict[str, pulumi.Output[str]]:
 
 
 def _read(setting: str, file: str) -> str:
-    path = Path(file)
-    path = path if path.is_absolute() else ROOT / path
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return named_file(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError((f"{setting} is {file!r}, which cannot be read: {error}.",)) from error
 

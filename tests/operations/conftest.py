@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +127,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_for(stack: Tiny, container: str, process: "subprocess.Popen[str]") -> None:
+    """Wait until a container is there that ``process`` makes."""
+    deadline = time.monotonic() + 60
+    while not stack.docker.containers.list(all=True, filters={"name": container}, ignore_removed=True):
+        assert time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="session")
 def client() -> Generator[docker.DockerClient]:
     connected = docker.from_env()
@@ -156,9 +165,17 @@ def stack(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Generator[Callable[..., Outcome]]:
     del tiny_image
-    for name in ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL", "AIKIT_STACK"):
-        monkeypatch.delenv(name, raising=False)
+    without_own_environment(monkeypatch)
     made = Tiny(tmp_path, f"t{secrets.token_hex(4)}", client, capsys)
     made.set()
     yield made
     made.clear()
+
+
+def without_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what this shell says about stacks."""
+    for name in (
+        *("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_BACKEND_URL"),
+        *("AIKIT_STACK", "AIKIT_HOME", "AIKIT_FILES", "AIKIT_MESSAGES"),
+    ):
+        monkeypatch.delenv(name, raising=False)

@@ -2,12 +2,10 @@
 
 import json
 import signal
-import subprocess
-import time
 
 import pytest
 
-from tests.operations.conftest import Tiny
+from tests.operations.conftest import Tiny, wait_for
 
 PASSWORD = "random:index/randomPassword:RandomPassword"
 
@@ -77,13 +75,6 @@ def test_from_nothing_to_nothing(stack: Tiny) -> None:
 
     assert stack("up", "--yes").code == 0
     assert stack("outputs", "administratorPassword", "--show-secrets").out != secret.out
-
-
-def wait_for(stack: Tiny, container: str, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 60
-    while not stack.docker.containers.list(all=True, filters={"name": container}, ignore_removed=True):
-        assert time.monotonic() < deadline, process.communicate()
-        time.sleep(0.02)
 
 
 def test_killed_up_is_finished_by_the_next(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,14 +35,22 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
         name=f"tiny-{stack}",
         labels=[docker.NetworkLabelArgs(label=name, value=value) for name, value in labels.items()],
     )
+    team = {"team": name} if (name := os.environ.get("TINY_TEAM")) else {}
     volume = docker.Volume(
         "data",
         name=f"tiny-{stack}-data",
         labels=[
-            docker.VolumeLabelArgs(label=name, value=value) for name, value in {**labels, "aikit.data": "true"}.items()
+            docker.VolumeLabelArgs(label=name, value=value)
+            for name, value in {**labels, **team, "aikit.data": "true"}.items()
         ],
         opts=pulumi.ResourceOptions(retain_on_delete=True, protect=bool(os.environ.get("TINY_PROTECTS"))),
     )
+    health = None
+    if argument := os.environ.get("TINY_HEALTH"):
+        # sleep ends well with a number, and badly with anything else.
+        health = docker.ContainerHealthcheckArgs(
+            tests=["CMD", "/bin/sleep", argument], interval="1s", timeout="1s", start_period="0s", retries=2
+        )
     for name in ("app", *os.environ.get("TINY_MORE", "").split()):
         docker.Container(
             name,
@@ -50,6 +58,11 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
             image=os.environ.get("TINY_IMAGE", IMAGE),
             command=["/bin/sleep", "3600"],
             stop_signal="SIGKILL",
+            memory=256,
+            memory_swap=256,
+            healthcheck=health,
+            wait=health is not None and not os.environ.get("TINY_HASTE"),
+            wait_timeout=30,
             networks_advanced=[docker.ContainerNetworksAdvancedArgs(name=network.name)],
             volumes=[docker.ContainerVolumeArgs(volume_name=volume.name, container_path="/data")],
             labels=[

@@ -20,6 +20,10 @@ from pulumi_policy import (
 )
 from pulumi_policy.proxy import UNKNOWN_STRING_VALUE, unknown_checking_proxy
 
+from components.context import Platform
+from components.images import Image
+from components.registry import SERVICES
+from components.service import Container, Health, Network, Route, Service
 from operations import plan as plans
 from operations.plan import Plan, PlannedResource, Value
 from policies import check, levels, pack
@@ -55,6 +59,56 @@ def test_the_real_stacks_break_no_mandatory_policy(stack: str) -> None:
     review = check.review(plans.plan(stack), stack)
     assert review.blocking == ()
     assert review.resources > 30
+
+
+class Restic(Service):
+    """A service that makes backups, and has a page without single sign-on."""
+
+    name = "restic"
+    area = "data"
+
+    @property
+    def image(self) -> Image:
+        """Any image."""
+        return Image(official="docker.io/restic/restic:0.18.0", built="restic")
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the page."""
+        return (Route(host="backups", port=8000, health_path="/", title="Backups"),)
+
+    def container(self, platform: Platform) -> Container:
+        """Return what says which volumes it backs up."""
+        del platform
+        return Container(
+            health=Health(command=("true",)),
+            networks=(Network.DATA,),
+            backs_up=("postgres-data", "redis-data"),
+            memory_mb=128,
+        )
+
+
+@pytest.mark.spec("SEC-04", "OPS-02")
+def test_the_rules_of_the_whole_stack_see_the_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without exemptions Keycloak's own host and all volumes are found; a service's own declarations count."""
+    policies = (BY_ID["routes-single-sign-on"], BY_ID["data-volumes-backed-up"])
+
+    def found() -> set[str]:
+        # Declared anew, because the plan of this folder's program is the same in each run.
+        review = check.review(plans.plan("prod"), "prod", policies=policies, exemptions=())
+        assert review.unknown == ()
+        return {
+            f"{item.urn.rpartition('::')[2]} {item.message.split()[0] if 'routed' in item.message else ''}".strip()
+            for item in review.violations
+        }
+
+    before = found()
+    assert "haproxy-files auth.ai.example.org" in before
+    assert not [each for each in before if "chat." in each], "the chat has single sign-on"
+    assert {"postgres-data-volume", "redis-data-volume", "ollama-models-volume"} < before
+    monkeypatch.setattr("components.platform.SERVICES", (*SERVICES, Restic))
+    after = found()
+    assert after - before == {"haproxy-files backups.ai.example.org"}
+    assert before - after == {"postgres-data-volume", "redis-data-volume"}
 
 
 @pytest.mark.spec("SEC-04", "OPS-02")

@@ -492,7 +492,9 @@ def test_what_is_not_known_is_said_and_does_not_fail(case: Case) -> None:
 
 def test_every_policy_is_tested_and_described() -> None:
     """No policy is without a test, a title, a reason, a cure, or a file that enforces it."""
-    assert {case.policy for case in CASES} | {"vault-audit"} == set(BY_ID)
+    assert {case.policy for case in CASES} | {"vault-audit", "routes-single-sign-on", "data-volumes-backed-up"} == set(
+        BY_ID
+    )
     assert len(BY_ID) == len(POLICIES)
     for policy in POLICIES:
         assert policy.title, policy.id
@@ -516,6 +518,69 @@ def test_vault_without_audit_is_found() -> None:
     assert [subject.name for subject, _ in findings(policy, [rule, other])] == ["chat"]
     assert list(findings(policy, [rule, audit])) == []
     assert list(findings(policy, [other])) == []
+
+
+def _routed(*hosts: str) -> Subject:
+    lines = [f"    use_backend x if {{ hdr(host),field(1,:) -i {host} }}" for host in hosts]
+    return Subject(type=CONTAINER, name="haproxy-files", urn="a", properties=upload("frontend f\n" + "\n".join(lines)))
+
+
+def _client(*addresses: str, **properties: Any) -> Subject:
+    values = {"standardFlowEnabled": True, "validRedirectUris": list(addresses), **properties}
+    return Subject(type=CLIENT, name="client", urn="b", properties=values)
+
+
+def test_a_route_without_single_sign_on_is_found() -> None:
+    """A client that people sign in through has to return to each host; a service account or a disabled client does not do."""
+    policy = BY_ID["routes-single-sign-on"]
+    routes = _routed("chat.example.org", "code.example.org")
+    chat, code = "https://chat.example.org/oauth/callback", "https://code.example.org/callback"
+    assert list(findings(policy, [routes, _client(chat), _client(code)])) == []
+    assert list(findings(policy, [Subject(type=CONTAINER, name="other", urn="c", properties=upload(""))])) == []
+    for lacking in (
+        [_client(chat)],
+        [_client(chat), _client(code, enabled=False)],
+        [_client(chat), _client(code, standardFlowEnabled=False)],
+        [_client(chat), _client("https://code.example.org.evil.example/")],
+    ):
+        [(subject, finding)] = findings(policy, [routes, *lacking])
+        assert (subject.name, finding.item, finding.unknown) == ("haproxy-files", "code", False)
+        assert "code.example.org" in policy.message(finding)
+        assert policy.message(finding).endswith(policy.cure)
+    for not_known in ([_client(chat), _client(REFERENCE)], [_client(chat, UNKNOWN)]):
+        [(_, finding)] = findings(policy, [routes, *not_known])
+        assert finding.unknown
+    masked = Subject(type=CONTAINER, name="haproxy-files", urn="a", properties=upload(MASKED))
+    [(_, finding)] = findings(policy, [masked, _client(chat)])
+    assert finding.unknown
+    assert "not known" in finding.text
+
+
+def _volume(name: str, *, data: bool = True) -> Subject:
+    labelled = [{"label": "aikit.data", "value": "true"}] if data else []
+    return Subject(type=VOLUME, name=name, urn=name, properties={"name": name, "labels": labelled})
+
+
+def _backup(volumes: str) -> Subject:
+    properties = {"labels": [{"label": "aikit.backup", "value": volumes}]}
+    return Subject(type=CONTAINER, name="backup-container", urn="b", properties=properties)
+
+
+def test_a_data_volume_without_backup_is_found() -> None:
+    """Each data volume is named by a container that makes backups; other volumes need none."""
+    policy = BY_ID["data-volumes-backed-up"]
+    volumes = [_volume("aikit-prod-db"), _volume("aikit-prod-files"), _volume("aikit-prod-configuration", data=False)]
+    assert list(findings(policy, [*volumes, _backup("aikit-prod-db, aikit-prod-files")])) == []
+    assert list(findings(policy, [*volumes, _backup("aikit-prod-db"), _backup("aikit-prod-files")])) == []
+    found = [
+        (subject.name, finding.unknown) for subject, finding in findings(policy, [*volumes, _backup("aikit-prod-db")])
+    ]
+    assert found == [("aikit-prod-files", False)]
+    assert [subject.name for subject, _ in findings(policy, volumes)] == ["aikit-prod-db", "aikit-prod-files"]
+    for not_known in ([*volumes, _backup(REFERENCE)], [_volume(REFERENCE)]):
+        judged = [finding for _, finding in findings(policy, not_known)]
+        assert judged
+        assert all(finding.unknown and "not known" in finding.text for finding in judged)
 
 
 def test_digests_and_protection_are_asked_of_production_only() -> None:
