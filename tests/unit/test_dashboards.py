@@ -23,7 +23,8 @@ UIDS = {
     "ollama-optimization-monitoring",
     "additional-services",
 }
-UNITS = {
+CURRENCIES = {f"currency{name}" for name in ("USD", "EUR", "GBP", "CHF")}
+UNITS = CURRENCIES | {
     "none",
     "short",
     "percent",
@@ -37,7 +38,6 @@ UNITS = {
     "celsius",
     "bool_yes_no",
 }
-UNITS |= {f"currency{name}" for name in ("USD", "EUR", "GBP", "CHF")}
 
 
 def rendered(**values: Any) -> dict[str, dict[str, Any]]:
