@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
@@ -106,6 +107,8 @@ Username = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,62}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,120}(:[a-zA-Z0-9._-]{1,80})?$")]
 Origin = Literal["auto", "official", "built"]
 Percent = Annotated[int, Field(ge=1, le=100)]
+Price = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=False)]
+"""An amount of money, exact as it is written."""
 
 
 class Model(BaseModel):
@@ -359,6 +362,10 @@ class Monitoring(Model):
         80, ge=1, le=10_000, description="Warning: more connections than this to one database for 5 minutes."
     )
     database_gb: int = Field(10, ge=1, le=1_048_576, description="Note: a database is larger than this, in GiB.")
+    gpu_celsius: int = Field(
+        80, ge=30, le=110, description="Warning: a graphics card is hotter than this for 5 minutes, in degrees Celsius."
+    )
+    gpu_memory_percent: Percent = Field(90, description="Warning: more of a graphics card's memory than this is used.")
     waiting_requests: int = Field(
         20, ge=1, le=100_000, description="Warning: more requests than this wait for a model for 2 minutes."
     )
@@ -403,6 +410,47 @@ class Monitoring(Model):
         return self
 
 
+class Grafana(Model):
+    """Grafana and its dashboards."""
+
+    deploy: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether there is a Grafana: on, off, or auto (where its image can be had: it is never built).",
+    )
+    memory_mb: int = Field(512, ge=128, le=65_536, description="Memory limit of Grafana, in MiB.")
+
+
+class Costs(Model):
+    """Prices that the cost dashboard computes with. What is set to 0 costs nothing."""
+
+    currency: Literal["USD", "EUR", "GBP", "CHF"] = Field("USD", description="Currency of all prices.")
+    cpu_hour: Price = Field(Decimal("0.10"), description="Price of one processor core in use for an hour.")
+    memory_gb_hour: Price = Field(Decimal("0.05"), description="Price of a gigabyte of memory in use for an hour.")
+    kwh: Price = Field(Decimal("0.30"), description="Price of a kilowatt-hour.")
+    idle_watts: int = Field(40, ge=0, le=100_000, description="Power of the machine that does nothing, in watts.")
+    busy_watts: int = Field(
+        120,
+        ge=0,
+        le=100_000,
+        description="Power of the machine with a busy processor, in watts, without graphics cards.",
+    )
+    gpu_watts: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="Power of all graphics cards at full load, in watts; the upper limit of what they cost.",
+    )
+    cloud_million_tokens: Price = Field(
+        Decimal("0.60"), description="Price of a million tokens of a comparable model in a cloud."
+    )
+
+    @model_validator(mode="after")
+    def _busy_is_more(self) -> Self:
+        if self.busy_watts < self.idle_watts:
+            raise ValueError("costs-busy-watts must not be less than costs-idle-watts")
+        return self
+
+
 class Settings(Model):
     """All settings of a stack."""
 
@@ -435,6 +483,8 @@ class Settings(Model):
     chat: Chat = Field(default_factory=lambda: Chat.model_validate({}))
     monitoring: Monitoring = Field(default_factory=lambda: Monitoring.model_validate({}))
     deployments: Deployments = Field(default_factory=lambda: Deployments.model_validate({}))
+    grafana: Grafana = Field(default_factory=lambda: Grafana.model_validate({}))
+    costs: Costs = Field(default_factory=lambda: Costs.model_validate({}))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -570,7 +620,8 @@ def project_declarations() -> dict[str, Any]:
             "type": kind,
             **({"items": items} if items else {}),
             "description": field.description,
-            "default": str(default) if isinstance(default, StrEnum) else default,
+            # The engine has no type for numbers with decimals.
+            "default": str(default) if isinstance(default, StrEnum | Decimal) else default,
         }
     return config
 
@@ -622,12 +673,14 @@ def _kind(field: FieldInfo) -> str:
         return ", ".join(annotation)
     if get_args(annotation) and not str(annotation).startswith("tuple"):
         return ", ".join(str(choice) for choice in get_args(annotation))
-    kind = _type_of(field)[0]
+    kind = "number" if annotation is Decimal else _type_of(field)[0]
     limits = {key: getattr(limit, key) for limit in field.metadata for key in ("ge", "le") if hasattr(limit, key)}
     return f"{kind}, {limits['ge']} to {limits['le']}" if len(limits) == len(("ge", "le")) else kind
 
 
 def _shown(default: Any) -> str:
+    if isinstance(default, Decimal):
+        return str(default)
     return json.dumps(list(cast("tuple[Any, ...]", default)) if isinstance(default, tuple) else default)
 
 

@@ -9,7 +9,7 @@ import pulumi_random as random
 
 from components.edge.certificates import Certificates
 from components.images import Images, Machine
-from components.service import Deployment, Network, Route, Service
+from components.service import SIGN_IN_PATH, SIGN_IN_ROLE, Deployment, Network, OidcClient, Route, Service
 from settings import Settings
 
 HTTPS = 443
@@ -48,6 +48,22 @@ class Platform:
     def routes(self) -> list[Route]:
         """Return the public host names of all services."""
         return [route for service in self.services.values() for route in service.routes()]
+
+    def clients(self) -> list[OidcClient]:
+        """Return the clients in Keycloak: those of the services, and one for each host that the sign-in proxy guards."""
+        own = [client for service in self.services.values() for client in service.clients()]
+        guarded = [
+            OidcClient(
+                client_id=route.host,
+                title=route.title,
+                host=route.host,
+                redirect_paths=(SIGN_IN_PATH,),
+                roles={SIGN_IN_ROLE: route.roles},
+            )
+            for route in self.routes()
+            if route.roles
+        ]
+        return own + guarded
 
     def host(self, label: str) -> str:
         """Return the public host name that begins with ``label``."""

@@ -32,17 +32,16 @@ class Machine:
 class Image:
     """One image in both its forms, which take the same settings."""
 
-    official: str
-    """Repository and exact version."""
-    built: str
-    """Folder below ``services/`` with the ``Containerfile`` that mimics it."""
+    official: str = ""
+    """Repository and exact version; empty if nobody publishes one, so that it is built on every machine."""
+    built: str = ""
+    """Folder below ``services/`` with the ``Containerfile`` that mimics it; empty if package registries lack what it takes."""
     base: Literal["trixie", "bookworm"] = "trixie"
     """Debian release it is built on."""
 
-    @property
-    def version(self) -> str:
-        """The exact version of the official image."""
-        return self.official.rpartition(":")[2]
+    def available(self, machine: Machine) -> bool:
+        """Return whether a machine can have it."""
+        return bool(self.built) or machine.images == "official"
 
     @property
     def repository(self) -> str:
@@ -75,6 +74,12 @@ NODE_EXPORTER = Image(official="docker.io/prom/node-exporter:v1.9.0", built="obs
 POSTGRES_EXPORTER = Image(official="docker.io/prometheuscommunity/postgres-exporter:v0.17.1", built="observability")
 REDIS_EXPORTER = Image(official="docker.io/oliver006/redis_exporter:v1.69.0-alpine", built="observability")
 BLACKBOX_EXPORTER = Image(official="docker.io/prom/blackbox-exporter:v0.26.0", built="observability")
+GRAFANA = Image(official="docker.io/grafana/grafana:12.3.2")
+NVIDIA_EXPORTER = Image(official="docker.io/nvidia/dcgm-exporter:3.3.9-3.6.1-ubuntu22.04")
+SIGN_IN_PROXY = Image(built="sign-in-proxy")
+
+DEBIAN = {"trixie": "docker.io/library/debian:13.1-slim", "bookworm": "docker.io/library/debian:12.12-slim"}
+"""Official base of the images that are built on every machine, by Debian release."""
 
 
 def table() -> list[Image]:
@@ -101,7 +106,7 @@ class Images:
 
     def reference(self, image: Image) -> pulumi.Input[str]:
         """Return what a container names as its image."""
-        built = self._machine.images == "built"
+        built = self._machine.images == "built" or not image.official
         key = image.built if built else image.official
         if key not in self._references:
             self._references[key] = self._build(image) if built else self._pull(image)
@@ -115,7 +120,7 @@ class Images:
 
     def _build(self, image: Image) -> pulumi.Output[str]:
         folder = ROOT / "services" / image.built
-        base = self._machine.bases[image.base]
+        base = self._machine.bases[image.base] if self._machine.images == "built" else DEBIAN[image.base]
         return docker.Image(
             f"{image.built}-image",
             image_name=f"aikit/{image.built}:{content_hash(folder, base)}",

@@ -4,7 +4,7 @@ import pulumi
 
 from components.context import Platform
 from components.images import Machine
-from components.registry import SERVICES
+from components.registry import deployed
 from settings import Accelerator, Settings
 
 
@@ -12,7 +12,7 @@ def deploy(settings: Settings, machine: Machine, stack: str) -> None:
     """Declare the whole graph in the running Pulumi program, and its outputs."""
     if settings.accelerator is Accelerator.AUTO:
         settings = settings.model_copy(update={"accelerator": machine.accelerator})
-    platform = Platform(settings, machine, stack, [kind(settings) for kind in SERVICES])
+    platform = Platform(settings, machine, stack, deployed(settings, machine))
     platform.deploy()
     pulumi.export(
         "services",

@@ -6,25 +6,49 @@ from components.data.postgres import Postgres
 from components.data.redis import Redis
 from components.edge.haproxy import Haproxy
 from components.identity.keycloak import Keycloak
+from components.identity.sign_in_proxy import SignInProxy
+from components.images import Machine
 from components.observability.alertmanager import Alertmanager
 from components.observability.blackbox_exporter import BlackboxExporter
+from components.observability.grafana import Grafana
 from components.observability.node_exporter import NodeExporter
+from components.observability.nvidia_exporter import NvidiaExporter
 from components.observability.postgres_exporter import PostgresExporter
 from components.observability.prometheus import Prometheus
 from components.observability.redis_exporter import RedisExporter
 from components.service import Service
+from settings import Settings
 
 SERVICES: tuple[type[Service], ...] = (
     Haproxy,
     Postgres,
     Redis,
     Keycloak,
+    SignInProxy,
     Ollama,
     OpenWebui,
     Alertmanager,
     BlackboxExporter,
     NodeExporter,
+    NvidiaExporter,
     PostgresExporter,
     RedisExporter,
     Prometheus,
+    Grafana,
 )
+
+
+def deployed(settings: Settings, machine: Machine) -> list[Service]:
+    """Return the services that a machine gets with these settings."""
+    services = [kind(settings) for kind in SERVICES]
+    return [service for service in services if service.wanted() and not service.left_out(machine)]
+
+
+def left_out(settings: Settings, machine: Machine) -> dict[str, str]:
+    """Return why services that the settings ask for are not deployed on a machine, by name.
+
+    Raises:
+        SettingsError: a setting demands one that the machine cannot have.
+    """
+    services = [kind(settings) for kind in SERVICES]
+    return {service.name: reason for service in services if service.wanted() and (reason := service.left_out(machine))}

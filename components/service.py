@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pulumi
 import pulumi_docker as docker
 
-from components.images import Image
+from components.images import Image, Machine
 from settings import Role, Settings
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ class Route:
     """What people know it as; shown after a deployment."""
     path: str = "/"
     """Page to open."""
+    roles: tuple[Role, ...] = ()
+    """Who may use it, for a service that asks nobody to sign in: the sign-in proxy in front of it does. Empty: the service asks."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,6 +162,13 @@ class OidcClient:
     roles: Mapping[str, tuple[Role, ...]]
     """The client's own roles, and which of the platform's roles include each."""
     backchannel_logout_path: str | None = None
+
+
+SIGN_IN_PATH = "/oauth2/callback"
+"""Where Keycloak sends people back to on a host that the sign-in proxy guards."""
+
+SIGN_IN_ROLE = "access"
+"""The client role that such a host demands."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -231,6 +240,18 @@ class Service(abc.ABC):
     @abc.abstractmethod
     def image(self) -> Image:
         """Return the image of its container."""
+
+    def wanted(self) -> bool:
+        """Return whether the settings ask for it."""
+        return True
+
+    def left_out(self, machine: Machine) -> str:
+        """Return why a machine cannot have it; empty if it can.
+
+        Raises:
+            SettingsError: a setting demands what the machine cannot have.
+        """
+        return "" if self.image.available(machine) else "its image cannot be built from package registries"
 
     def routes(self) -> tuple[Route, ...]:
         """Return its public host names."""

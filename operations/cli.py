@@ -26,6 +26,7 @@ Examples:
   ./aikit drift                           what was changed by hand?
   ./aikit history                         who deployed what, when, and how it ended
   ./aikit rollback                        back to the good deployment before this one
+  ./aikit open chat                       a service's page in the browser
   ./aikit outputs administratorPassword --show-secrets
   ./aikit destroy                         remove everything but data
 
@@ -218,10 +219,25 @@ def refresh(stack: str) -> int:
 @stack_option
 @json_option
 def status(stack: str, as_json: bool) -> int:
-    """Show every service: address, health, restarts, memory. Exit code 3 if one is not healthy."""
+    """Show every service: address, health, restarts, memory; then alerts and objectives. Exit code 3 if one is not healthy."""
     from operations import views
 
     return views.status(_options(stack, as_json=as_json))
+
+
+@cli.command(name="open")
+@click.argument("page")
+@stack_option
+def open_page(page: str, stack: str) -> int:
+    r"""Open a service's page in the browser; without one, or in a pipe, its address is printed only.
+
+    \b
+    ./aikit open chat
+    ./aikit open alerts
+    """
+    from operations import views
+
+    return views.browse(_options(stack), page)
 
 
 @cli.command()

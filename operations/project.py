@@ -1,7 +1,7 @@
 """The project that is operated on, and where a run keeps its files."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Deploy = Callable[[Settings, "Machine", str], None]
 """Declares the resources of a stack in the running Pulumi program."""
 
+LeftOut = Callable[[Settings, "Machine"], Mapping[str, str]]
+"""Returns why services are not deployed on a machine, by name."""
+
 
 def platform(settings: Settings, machine: "Machine", stack: str) -> None:
     """Declare the platform; its modules are imported only by the commands that run it."""
@@ -23,12 +26,20 @@ def platform(settings: Settings, machine: "Machine", stack: str) -> None:
     deploy(settings, machine, stack)
 
 
+def left_out(settings: Settings, machine: "Machine") -> Mapping[str, str]:
+    """Return which of the platform's services a machine does not get."""
+    from components.registry import left_out as reasons
+
+    return reasons(settings, machine)
+
+
 @dataclass(frozen=True)
 class Project:
     """A folder with settings, and the program that is deployed from them."""
 
     root: Path = ROOT
     deploy: Deploy = platform
+    left_out: LeftOut = left_out
     cache: Path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aikit"
     """What several checkouts share: the built engine."""
 

@@ -15,12 +15,12 @@ import yaml
 
 from operations import origins, state
 from operations.console import reporter, say
-from operations.errors import Failure
+from operations.errors import Exit, Failure
 from operations.locks import RunLock
 from operations.passphrase import passphrase
 from operations.progress import Progress
 from operations.project import Project
-from settings import PROJECT, Accelerator, Settings
+from settings import PROJECT, Accelerator, Settings, SettingsError
 
 if TYPE_CHECKING:
     from components.platform import Machine
@@ -178,6 +178,7 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
             "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
         }
         _local_backend(project.backend)
+        _tell_left_out(project, settings, chosen)
         machine, engine_path = _make(project, chosen)
         if settings.accelerator is Accelerator.AUTO:
             machine = replace(machine, accelerator=_accelerator())
@@ -208,6 +209,18 @@ def _local_backend(url: str) -> None:
     """Make the folder of a backend in local files, which the engine expects to find."""
     if url.startswith("file://"):
         Path(url.removeprefix("file://")).expanduser().mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _tell_left_out(project: Project, settings: Settings, chosen: origins.Origins) -> None:
+    """Say which services this machine does not get, and why, before anything is made."""
+    from components.platform import Machine
+
+    try:
+        reasons = project.left_out(settings, Machine(images=chosen.images.origin))
+    except SettingsError as error:
+        raise Failure(*error.problems, code=Exit.USAGE) from error
+    for name, reason in reasons.items():
+        say(f"{name}: not deployed ({reason})")
 
 
 def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", Path]:

@@ -1,26 +1,33 @@
 """What a stack is at the moment: services, outputs, logs and the doctor's findings. Nothing here changes anything."""
 
+import dataclasses
 import json
 import signal
+import sys
+import webbrowser
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from docker.errors import NotFound
 
-from operations import checks, history, passphrase, state
+from operations import checks, history, monitoring, passphrase, state
 from operations.console import colored, print_json, results, table
 from operations.containers import HEALTHY, Container, StackInDocker, connect
 from operations.errors import Exit, Failure
 from operations.lifecycle import Options
 
+PROMETHEUS = "prometheus"
+"""Service whose presence says that a stack has a monitoring."""
+
 
 def status(options: Options) -> Exit:
-    """Show every service with health, restarts, memory and address."""
+    """Show every service with health, restarts, memory and address, the alerts that fire, and the objectives."""
     options.project.settings(options.stack)
     outputs = (state.read(options.project.state(options.stack)) or state.State()).outputs()
     client = connect()
     try:
         containers = StackInDocker(client, options.stack).containers(memory=True)
+        watched = _watch(containers)
     finally:
         client.close()
     if not containers and not options.as_json:
@@ -28,8 +35,68 @@ def status(options: Options) -> Exit:
             f"Stack {options.stack} has no containers; `./aikit up --stack {options.stack}` makes them.", markup=False
         )
         return Exit.DIFFERENT
-    show_services(options, outputs, containers, usage=True)
+    if options.as_json:
+        print_json({"stack": options.stack, "services": rows(outputs, containers), **watched})
+    else:
+        show_services(options, outputs, containers, usage=True)
+        _show_watched(watched)
     return Exit.OK if containers and all(container.health in HEALTHY for container in containers) else Exit.DIFFERENT
+
+
+def _watch(containers: Sequence[Container]) -> dict[str, Any]:
+    """Return what the monitoring says: null where it does not answer, with the reason."""
+    if not any(container.service == PROMETHEUS for container in containers):
+        return {"alerts": None, "objectives": None, "monitoring": "this stack has none"}
+    try:
+        return {
+            "alerts": [dataclasses.asdict(alert) for alert in monitoring.alerts(containers)],
+            "objectives": [dataclasses.asdict(objective) for objective in monitoring.objectives(containers)],
+            "monitoring": "answers",
+        }
+    except monitoring.UnknownError as error:
+        return {"alerts": None, "objectives": None, "monitoring": str(error)}
+
+
+def _show_watched(watched: Mapping[str, Any]) -> None:
+    if watched["alerts"] is None:
+        results.print(f"\nAlerts are not known: {watched['monitoring']}.", markup=False)
+        return
+    if watched["alerts"]:
+        shown = table("\nAlerts", "severity", "service", "alert", "what to do")
+        for alert in watched["alerts"]:
+            color = "red" if alert["severity"] == "critical" else "yellow"
+            cells = (alert["service"], alert["summary"], alert["runbook"])
+            shown.add_row(f"[{color}]{alert['severity']}[/]", *(cell.replace("[", "\\[") for cell in cells))
+        results.print(shown)
+    else:
+        results.print("\nNo alerts.")
+    for each in watched["objectives"]:
+        word = "kept" if each["measured"] >= each["objective"] else "[red]missed[/]"
+        results.print(
+            f"Objective {each['name']}: {word}, {each['measured']:.3%} in three days ({each['objective']:.1%} at least)"
+        )
+
+
+def browse(options: Options, name: str) -> Exit:
+    """Open a service's page in the browser, or only print its address where there is none.
+
+    Raises:
+        Failure: no service with a page has this name.
+    """
+    options.project.settings(options.stack)
+    exported = (state.read(options.project.state(options.stack)) or state.State()).outputs().get("services")
+    pages = [service for service in exported or () if service.get("url")]
+    # A page is known by its service and by the first label of its host: keycloak and auth are the same.
+    addresses = {str(service["name"]): str(service["url"]) for service in pages}
+    addresses |= {str(service["url"]).partition("://")[2].partition(".")[0]: str(service["url"]) for service in pages}
+    if not addresses:
+        raise Failure(f"Stack {options.stack} has no pages yet: run `./aikit up --stack {options.stack}`.")
+    if name not in addresses:
+        raise Failure(f"There is no page {name}; there are: {', '.join(sorted(addresses))}.", code=Exit.USAGE)
+    results.print(addresses[name], markup=False)
+    if sys.stdout.isatty():
+        webbrowser.open(addresses[name])
+    return Exit.OK
 
 
 def rows(outputs: Mapping[str, Any], containers: Sequence[Container]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Ollama: the server of the models, on the processor or on a graphics card, and the models themselves."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pulumi

@@ -1,6 +1,7 @@
 """HAProxy: the only way in, and the queue in front of the models."""
 
 from components.context import HTTPS, Platform
+from components.identity import sign_in_proxy
 from components.images import HAPROXY, Image
 from components.service import (
     FILES,
@@ -10,6 +11,7 @@ from components.service import (
     Metrics,
     Network,
     PublishedPort,
+    Route,
     Service,
     http_health,
 )
@@ -107,6 +109,21 @@ class Haproxy(Service):
         )
 
 
+def _server(service: Service, route: Route) -> str:
+    """Return name and address of what answers at a host."""
+    if route.roles:
+        return f"{sign_in_proxy.SignInProxy.name} {sign_in_proxy.SignInProxy.name}:{sign_in_proxy.PORT}"
+    return f"{service.name} {service.name}:{route.port}"
+
+
+def _measurements_hidden(service: Service, route: Route) -> str:
+    """Return the line that keeps measurements inside where a service shows them at the port of its pages."""
+    paths = sorted({metrics.path for metrics in service.metrics() if metrics.port == route.port})
+    return (
+        f"    http-request deny deny_status 404 if {{ path {' '.join(paths)} }}\n" if paths and not route.roles else ""
+    )
+
+
 def configuration(platform: Platform) -> str:
     """Return ``haproxy.cfg``; it holds no secret."""
     settings = platform.settings
@@ -122,7 +139,7 @@ backend {route.host}
     option httpchk
     http-check send meth GET uri {route.health_path} ver HTTP/1.1 hdr Host {platform.host(route.host)}
     http-check expect status 200
-    server {service.name} {service.name}:{route.port}
+{_measurements_hidden(service, route)}    server {_server(service, route)}
 """
         for service, route in routes
     )
@@ -207,7 +224,7 @@ backend ollama
     option httpchk GET /api/version
     server ollama ollama:{QUEUE_PORT} maxconn {settings.ollama.requests_in_flight}
 
-frontend metrics
+frontend statistics
     bind :{METRICS_PORT}
     option dontlog-normal
     monitor-uri /healthz

@@ -40,8 +40,7 @@ def deploy(
     # The realm lives in the database: when its server is deleted there is nobody to ask, and nothing is to be lost.
     options = pulumi.ResourceOptions(parent=deployment, provider=provider, deleted_with=deployment.container)
     realm = _realm(platform, options)
-    services = list(platform.services.values())
-    clients = [_client(platform, client, realm, options) for service in services for client in service.clients()]
+    clients = [_client(platform, client, realm, options) for client in platform.clients()]
     granted: dict[Role, list[pulumi.Output[str]]] = {role: [] for role in Role}
     for roles in clients:
         for role, client_role in roles:

@@ -8,9 +8,10 @@ import yaml
 from components.context import Platform
 from components.images import ALERTMANAGER, Image
 from components.observability.rules import WATCHDOG
-from components.service import FILES, Alert, Container, DataVolume, Health, Metrics, Network, Service, Severity
-from settings import Monitoring, SettingsError, named_file
+from components.service import FILES, Alert, Container, DataVolume, Health, Metrics, Network, Route, Service, Severity
+from settings import Monitoring, Role, SettingsError, named_file
 
+HOST = "alerts"
 PORT = 9093
 SLACK = "slack-webhook"
 DISCORD = "discord-webhook"
@@ -27,6 +28,11 @@ class Alertmanager(Service):
     def image(self) -> Image:
         """Alertmanager."""
         return ALERTMANAGER
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the address of its page, for administrators: whoever sees it can silence alerts."""
+        title = "Alertmanager: alerts"
+        return (Route(host=HOST, port=PORT, health_path="/-/healthy", title=title, roles=(Role.ADMIN,)),)
 
     def metrics(self) -> tuple[Metrics, ...]:
         """Return Alertmanager's own measurements."""
@@ -48,15 +54,14 @@ class Alertmanager(Service):
 
     def container(self, platform: Platform) -> Container:
         """Return Alertmanager's container; it has a way out only if there is somebody outside to tell."""
-        del platform
         chosen = self.settings.monitoring
         return Container(
             entrypoint=("alertmanager",),
             command=(
                 f"--config.file={FILES}/alertmanager.yml",
                 "--storage.path=/alertmanager",
-                # Full, with its scheme, or the server does not start. There is no public address.
-                f"--web.external-url=http://{self.name}:{PORT}/",
+                # Full, with its scheme, or the server does not start.
+                f"--web.external-url={platform.url(HOST)}/",
                 f"--web.listen-address=:{PORT}",
                 # One server: no cluster to find.
                 "--cluster.listen-address=",

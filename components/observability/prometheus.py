@@ -17,11 +17,13 @@ from components.service import (
     Health,
     Metrics,
     Network,
+    Route,
     Service,
     Severity,
 )
-from settings import Monitoring
+from settings import Monitoring, Role
 
+HOST = "metrics"
 PORT = 9090
 TIMEOUT_SECONDS = 10
 """How long a measurement may take, if it is not made more often than that."""
@@ -41,6 +43,11 @@ class Prometheus(Service):
     def image(self) -> Image:
         """Prometheus 2.53, the long-term release."""
         return PROMETHEUS
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the address of its pages, for administrators: whoever may ask it anything can also make it busy."""
+        title = "Prometheus: measurements"
+        return (Route(host=HOST, port=PORT, health_path="/-/healthy", title=title, roles=(Role.ADMIN,)),)
 
     def metrics(self) -> tuple[Metrics, ...]:
         """Return Prometheus' own measurements."""
@@ -76,7 +83,7 @@ class Prometheus(Service):
                 "--storage.tsdb.path=/prometheus",
                 f"--storage.tsdb.retention.time={chosen.retention_hours}h",
                 f"--storage.tsdb.retention.size={chosen.retention_mb}MB",
-                f"--web.external-url=http://{self.name}:{PORT}/",
+                f"--web.external-url={platform.url(HOST)}/",
                 f"--web.listen-address=:{PORT}",
             ),
             # The garbage collector works harder before the limit instead of the kernel killing at it.

@@ -11,6 +11,9 @@ from components.service import Alert, Service, Severity
 OBJECTIVE = 0.999
 """Share of the chat's requests that must not fail because of the platform."""
 
+AVAILABILITY, AIM = "slo:chat_availability:ratio_rate3d", "slo:chat_availability:objective"
+"""Names of the series with the share of the chat's requests that succeeded, and with what it has to be at least."""
+
 WATCHDOG = "Watchdog"
 """Name of the alert that always fires."""
 
@@ -107,7 +110,8 @@ def recordings() -> dict[str, str]:
         "host:memory_used:percent": "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)",
         "host:disk_free:percent": "100 * node_filesystem_avail_bytes / node_filesystem_size_bytes",
         **{error_ratio(window): failed % (window, window) for window in WINDOWS},
-        "slo:chat_availability:ratio_rate3d": f"1 - {error_ratio('3d')}",
+        AVAILABILITY: f"1 - {error_ratio('3d')}",
+        AIM: f"vector({OBJECTIVE})",
     }
 
 

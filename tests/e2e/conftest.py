@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 import settings
+from components.registry import SERVICES
+from components.service import Service
 from toolchain.tiny_model import tiny_model
 
 STACK = os.environ.get("AIKIT_TEST_STACK", "test")
@@ -62,6 +64,12 @@ class Deployed:
             self.outputs["administrator"]["username"]: self.outputs["administratorPassword"],
             **self.outputs["userPasswords"],
         }
+
+    @property
+    def services(self) -> list[Service]:
+        """The services that run."""
+        running = {service["name"] for service in self.outputs["services"]}
+        return [service for kind in SERVICES if (service := kind(self.settings)).name in running]
 
     def url(self, label: str) -> str:
         """Return the public address that begins with ``label``."""

@@ -34,10 +34,10 @@ print(json.dumps(done))
 @pytest.mark.spec("OLL-02", "OLL-04", "K-04")
 def test_people_take_turns_and_come_before_programs(platform: Deployed) -> None:
     """One person asks ten times, a program three times, and another person once, last of all."""
-    asked = [
-        *([f"first {number}", "a"] for number in range(10)),
-        *([f"program {number}", None] for number in range(3)),
-        ["second", "b"],
+    asked: list[tuple[str, str | None]] = [
+        *((f"first {number}", "a") for number in range(10)),
+        *((f"program {number}", None) for number in range(3)),
+        ("second", "b"),
     ]
     done: list[str] = json.loads(platform.run("open-webui", "python3", "-c", ASK, json.dumps(asked)))
     assert sorted(done) == sorted(name for name, _ in asked), "a request was lost or answered twice"

@@ -12,9 +12,8 @@ import yaml
 
 import settings
 from components.observability import alertmanager, blackbox_exporter, rules
-from components.registry import SERVICES
 from components.service import FILES, TEMPORARY
-from tests.e2e.conftest import STACK, Deployed
+from tests.e2e.conftest import STACK, Deployed, aikit
 from tests.unit.alert_cases import promtool_tests
 
 RECEIVER = "alert-receiver"
@@ -129,7 +128,7 @@ def test_every_target_is_measured(platform: Deployed) -> None:
             break
         assert time.monotonic() < deadline, failed
         time.sleep(1)
-    expected = {kind.name for kind in SERVICES if kind(platform.settings).metrics()}
+    expected = {service.name for service in platform.services if service.metrics()}
     assert {target["labels"]["job"] for target in targets} == expected | {blackbox_exporter.JOB}
 
 
@@ -151,7 +150,7 @@ def test_measurements_are_of_the_real_thing(platform: Deployed) -> None:
 
 @pytest.mark.spec("ALR-02")
 def test_every_rule_uses_measurements_that_there_are(platform: Deployed) -> None:
-    everything = [kind(platform.settings) for kind in SERVICES]
+    everything = platform.services
     expressions = [*rules.recordings().values(), *(alert.expression for _, alert in rules.alerts(everything))]
     prefixes = "alertmanager|haproxy|node|pg|probe|prometheus|redis|up"
     selector = re.compile(rf"\b(?:{prefixes})(?:_[a-z0-9_]+)?\b(?!\()(?:\{{[^}}]*\}})?")
@@ -183,10 +182,10 @@ def test_the_number_of_series_is_bounded(platform: Deployed) -> None:
 
 
 @pytest.mark.spec("BASE-07", "HAP-04")
-def test_nothing_of_the_monitoring_is_public(platform: Deployed) -> None:
-    for kind in SERVICES:
-        if kind.area == "observability":
-            assert not any(platform.container(kind.name).ports.values()), kind.name
+def test_no_port_of_the_monitoring_is_published(platform: Deployed) -> None:
+    for service in platform.services:
+        if service.area == "observability":
+            assert not any(platform.container(service.name).ports.values()), service.name
     assert "8405/tcp" not in {port for port, bound in platform.container("haproxy").ports.items() if bound}
 
 
@@ -201,7 +200,7 @@ def test_the_real_programs_accept_the_files(platform: Deployed) -> None:
 
 @pytest.mark.spec("ALR-02", "ALR-09", "ALR-10", "ALR-11", "ALR-12", "ALR-15", "TLS-11", "MET-02")
 def test_every_rule_fires_and_stays_quiet(platform: Deployed) -> None:
-    proofs = promtool_tests([kind(platform.settings) for kind in SERVICES], f"{FILES}/rules.yml")
+    proofs = promtool_tests(platform.services, f"{FILES}/rules.yml")
     platform.run("prometheus", "sh", "-c", ": > /tmp/proofs.b64")
     encoded = base64.b64encode(yaml.safe_dump(proofs).encode()).decode()
     # One argument of a program may have 128 KiB.
@@ -286,6 +285,42 @@ def test_every_channel_delivers_and_alerts_are_grouped_muted_and_silenced(platfo
         assert "Repairing" in amtool("alert", "query", "--silenced")
     finally:
         server.remove(force=True, v=True)
+
+
+@pytest.mark.spec("ADM-04", "MET-02")
+def test_status_shows_alerts_and_objectives(platform: Deployed) -> None:
+    deadline = time.monotonic() + 90
+    while (found := json.loads(aikit("status", "--json").stdout))["alerts"] is None or not found["objectives"]:
+        assert time.monotonic() < deadline, found["monitoring"]
+        time.sleep(2)
+    assert rules.WATCHDOG not in {alert["name"] for alert in found["alerts"]}
+    (chat,) = found["objectives"]
+    assert (chat["name"], chat["objective"]) == ("chat availability", rules.OBJECTIVE)
+    assert 0 < chat["measured"] <= 1
+    name = rules.down_name("redis-exporter")
+    exporter = platform.container("redis-exporter")
+    exporter.pause()
+    try:
+        deadline = time.monotonic() + 120
+        while name not in {
+            alert["name"] for alert in json.loads(aikit("status", "--json", check=False).stdout)["alerts"]
+        }:
+            assert time.monotonic() < deadline
+            time.sleep(5)
+        shown = aikit("status", check=False).stdout
+    finally:
+        exporter.unpause()
+    assert "redis-exporter is down" in shown
+    assert f"docs/runbooks/{name}.md" in shown
+    assert "Objective chat availability" in shown
+
+
+def test_open_prints_the_address_of_a_page(platform: Deployed) -> None:
+    assert aikit("open", "alerts").stdout.strip() == f"{platform.url('alerts')}/"
+    assert aikit("open", "keycloak").stdout == aikit("open", "auth").stdout
+    wrong = aikit("open", "nothing", check=False)
+    assert wrong.returncode == 2
+    assert "alerts" in wrong.stderr
 
 
 @pytest.mark.spec("ALR-01", "ALR-03", "ALR-07")

@@ -44,7 +44,7 @@ class _Registry(BaseHTTPRequestHandler):
         if body and known:
             self.wfile.write(INDEX)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base has it
         """Say nothing."""
 
 

@@ -77,7 +77,7 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
 
 def project(root: Path) -> Project:
     """Return the project whose settings are in ``root``."""
-    return Project(root=root, deploy=deploy)
+    return Project(root=root, deploy=deploy, left_out=lambda settings, machine: {})
 
 
 if __name__ == "__main__":

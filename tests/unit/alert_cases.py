@@ -58,6 +58,11 @@ def chat(failed_per_mille: float, up: str = "1x600") -> Series:
     }
 
 
+def gpu_memory(used: int) -> Series:
+    return {'DCGM_FI_DEV_FB_USED{gpu="0"}': f"{used}x600", 'DCGM_FI_DEV_FB_FREE{gpu="0"}': f"{100 - used}x600"}
+
+
+TEMPERATURE = 'DCGM_FI_DEV_GPU_TEMP{gpu="0"}'
 RESPONSES = 'haproxy_backend_response_time_average_seconds{proxy="ollama"}'
 SESSIONS = 'haproxy_backend_sessions_total{proxy="ollama"}'
 QUEUE = 'haproxy_backend_current_queue{proxy="ollama"}'
@@ -93,6 +98,8 @@ CASES: Mapping[str, Case] = {
         also=("ChatBudgetBurns",),
     ),
     "ChatBudgetBurnsSlowly": Case(fires=chat(2), quiet=(chat(0.5), chat(500, up="_x100 1x600")), minute=400),
+    "GpuHot": Case(fires={TEMPERATURE: "81x60"}, quiet=({TEMPERATURE: "80x60"}, {TEMPERATURE: "60x8 90x2 60x30"})),
+    "GpuMemoryFull": Case(fires=gpu_memory(91), quiet=(gpu_memory(90),)),
     "HostCpuCritical": Case(fires=cpu(4), quiet=(cpu(6),), also=("HostCpuHigh",)),
     "HostCpuHigh": Case(fires=cpu(19), quiet=(cpu(21),)),
     "HostDiskCritical": Case(fires=disk(4), quiet=(disk(5),), also=("HostDiskLow",)),

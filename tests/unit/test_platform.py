@@ -1,19 +1,21 @@
 """The graph as a whole: what must hold for every container, route, client and secret."""
 
+import configparser
 import functools
 import ipaddress
 import re
 from typing import Any
 
 import pytest
+import yaml
 
 from components.context import INTERNAL
 from components.images import Machine
 from components.platform import deploy
-from components.registry import SERVICES
+from components.registry import SERVICES, deployed, left_out
 from components.service import NOT_UPDATABLE
 from operations.plan import ROOT, Plan, PlannedResource, record
-from settings import load, parse
+from settings import SettingsError, load, parse
 
 BUILT = Machine(images="built", bases={"trixie": "aikit/base:trixie", "bookworm": "aikit/base:bookworm"})
 
@@ -48,7 +50,7 @@ STACKS = pytest.mark.parametrize(("stack", "built"), [("dev", False), ("prod", F
 @STACKS
 def test_every_service_is_hardened_limited_and_waited_for(stack: str, built: bool) -> None:
     found = services(planned(stack, built))
-    assert len(found) == len(SERVICES)
+    assert len(found) == len(deployed(load(stack), BUILT if built else Machine()))
     for item in found:
         properties: Any = item.properties
         assert properties["capabilities"]["drops"] == ["ALL"]
@@ -227,6 +229,90 @@ def test_the_proxys_configuration_follows_the_settings() -> None:
     checks = "check inter 3s fastinter 1s fall 3 rise 2 init-addr none resolvers docker"
     for expected in (checks, "gt 42", "maxconn 3", "max-age=86400", "ssl-min-ver TLSv1.2"):
         assert expected in text
+
+
+def uploads(plan: Plan, service: str) -> dict[str, str]:
+    """Return the files of a service's container by their path below ``/etc/aikit``."""
+    carrier: Any = next(item for item in of_type(plan, "Container") if item.name == f"{service}-files").properties
+    return {item["file"].removeprefix("/etc/aikit/"): item["content"] for item in carrier["uploads"]}
+
+
+@STACKS
+def test_pages_without_a_sign_in_are_reached_through_one(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    proxy, guard = uploads(plan, "haproxy")["haproxy.cfg"], uploads(plan, "sign-in-proxy")
+    clients: Any = {client.properties["clientId"]: client.properties for client in of_type(plan, "Client")}
+    for label, upstream in (("metrics", "prometheus:9090"), ("alerts", "alertmanager:9093")):
+        backend = proxy.partition(f"backend {label}\n")[2].partition("\nbackend")[0]
+        assert "server sign-in-proxy sign-in-proxy:8080" in backend
+        assert upstream not in proxy
+        host = guard["apache2.conf"].partition(f"ServerName {label}.")[2].partition("</VirtualHost>")[0]
+        assert f"ProxyPass / http://{upstream}/" in host
+        assert "Require claim roles:access" in host
+        (redirect,) = clients[label]["validRedirectUris"]
+        assert f"OIDCRedirectURI {redirect}\n" in host
+    assert "OIDCPKCEMethod S256" in guard["apache2.conf"]
+    # Whoever has the role may pass: administrators alone.
+    granted = [role for role in of_type(plan, "Role") if role.properties["name"] == "access"]
+    composites: Any = {role.name: role.properties.get("compositeRoles") or [] for role in of_type(plan, "Role")}
+    for role in granted:
+        holders = [name for name, contained in composites.items() if any(role.name in each for each in contained)]
+        assert holders == ["role-admin"]
+    assert len(granted) == len(["metrics", "alerts"])
+
+
+def test_what_a_machine_cannot_have_is_left_out_and_named() -> None:
+    assert left_out(parse({}), BUILT) == {"grafana": "its image cannot be built from package registries"}
+    assert left_out(parse({}), Machine()) == {}
+    assert left_out(parse({"grafana-deploy": "off"}), BUILT) == {}
+    with pytest.raises(SettingsError, match="grafana-deploy is on, but images are built on this machine"):
+        left_out(parse({"grafana-deploy": "on"}), BUILT)
+    for values, machine, there in (
+        ({}, Machine(), True),
+        ({}, BUILT, False),
+        ({"grafana-deploy": "off"}, Machine(), False),
+    ):
+        assert ("grafana" in {service.name for service in deployed(parse(values), machine)}) is there
+
+
+@pytest.mark.spec("SSO-03", "SSO-21", "TLS-13", "CFG-05")
+def test_grafana_knows_people_by_keycloak_alone_and_their_roles() -> None:
+    plan = planned("prod")
+    files = uploads(plan, "grafana")
+    configuration = configparser.RawConfigParser()
+    configuration.read_string(files["grafana.ini"])
+    login = configuration["auth.generic_oauth"]
+    assert configuration["server"]["root_url"] == "https://grafana.ai.example.org/"
+    assert configuration["auth"]["disable_login_form"] == "true"
+    assert configuration["auth.basic"]["enabled"] == configuration["auth.anonymous"]["enabled"] == "false"
+    assert configuration["security"]["disable_initial_admin_creation"] == "true"
+    assert login["use_pkce"] == login["role_attribute_strict"] == "true"
+    assert login["auth_url"].startswith("https://auth.ai.example.org/realms/aikit/")
+    assert login["role_attribute_path"] == (
+        "contains(roles[*], 'admin') && 'GrafanaAdmin' || contains(roles[*], 'editor') && 'Editor'"
+        " || contains(roles[*], 'viewer') && 'Viewer'"
+    )
+    for section, key in (("database", "password"), ("auth.generic_oauth", "client_secret"), ("security", "secret_key")):
+        assert re.fullmatch(r"\$__file\{/etc/aikit/[a-z-]+\}", configuration[section][key])
+    sources = yaml.safe_load(files["provisioning/datasources/aikit.yaml"])["datasources"]
+    assert {source["type"]: source["url"] for source in sources} == {
+        "prometheus": "http://prometheus:9090",
+        "alertmanager": "http://alertmanager:9093",
+    }
+    assert (
+        "deny_status 404 if { path /metrics }"
+        in uploads(plan, "haproxy")["haproxy.cfg"].partition("backend grafana")[2]
+    )
+
+
+@pytest.mark.spec("ALR-13", "ALR-14", "DSH-02")
+def test_graphics_cards_are_measured_where_nvidia_made_them() -> None:
+    assert not any("nvidia-exporter" in item.name for item in of_type(planned("dev"), "Container"))
+    plan = variant("dev", accelerator="nvidia", ollama_gpu_count=1)
+    assert container(plan, "nvidia-exporter")["deviceRequests"] == container(plan, "ollama")["deviceRequests"]
+    assert "nvidia-exporter:9400" in uploads(plan, "prometheus")["prometheus.yml"]
+    assert "DCGM_FI_DEV_GPU_UTIL" in uploads(plan, "grafana")["dashboards/gpu-cpu-performance.json"]
+    assert "DCGM" not in "".join(uploads(planned("dev"), "grafana").values())
 
 
 def test_a_service_is_one_file_and_one_line() -> None:

@@ -1,0 +1,145 @@
+"""The other services: pages behind the proxy, databases, sign-in, and the monitoring itself."""
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from components.observability.dashboards.panels import (
+    FIRING,
+    NONE_ALLOWED,
+    RATE,
+    Column,
+    Query,
+    Sources,
+    board,
+    choice,
+    curves,
+    falling,
+    number,
+    rising,
+    rows,
+    state,
+)
+
+HIT_RATIO = "100 * rate(redis_keyspace_hits_total[5m]) / (rate(redis_keyspace_hits_total[5m]) + rate(redis_keyspace_misses_total[5m]) > 0)"
+
+
+def dashboard(sources: Sources) -> Dashboard:
+    """Return the dashboard."""
+    settings = sources.settings
+    full = settings.redis.max_memory_mb << 20
+    return board(
+        "additional-services",
+        "The other services",
+        "Pages behind the proxy, databases, sign-in, alerts, and the monitoring itself.",
+        [
+            state("PostgreSQL", "pg_up"),
+            state("Redis", "redis_up"),
+            state("Keycloak", 'up{job="keycloak"}'),
+            state("Alertmanager", 'up{job="alertmanager"}'),
+            number("Alerts", FIRING, "none", NONE_ALLOWED),
+            number("Silences", 'sum(alertmanager_silences{state="active"})', "none"),
+            number("Series", "prometheus_tsdb_head_series", "short", rising(10_000, 50_000)),
+        ],
+        [
+            rows(
+                "Pages behind the proxy",
+                "proxy",
+                "page",
+                Column("up", 'max by (proxy) (haproxy_server_status{proxy=~"$page",state="UP"})', "bool_yes_no"),
+                Column(
+                    "requests",
+                    'sum by (proxy) (rate(haproxy_backend_http_requests_total{proxy=~"$page"}[5m]))',
+                    "reqps",
+                ),
+                Column(
+                    "first byte after",
+                    'max by (proxy) (haproxy_backend_response_time_average_seconds{proxy=~"$page"})',
+                    "s",
+                ),
+                Column(
+                    "failed in a day",
+                    'sum by (proxy) (increase(haproxy_backend_http_responses_total{proxy=~"$page",code="5xx"}[24h]))',
+                    "short",
+                ),
+                Column(
+                    "out of service", 'max by (proxy) (haproxy_backend_downtime_seconds_total{proxy=~"$page"})', "s"
+                ),
+            )
+        ],
+        [
+            curves(
+                "Requests by page",
+                "reqps",
+                Query(
+                    f'sum by (proxy) (rate(haproxy_backend_http_requests_total{{proxy=~"$page"}}{RATE}))', "{{proxy}}"
+                ),
+                stacked=True,
+            ),
+            curves(
+                "Time to the first byte",
+                "s",
+                Query('haproxy_backend_response_time_average_seconds{proxy=~"$page"}', "{{proxy}}"),
+                steps=rising(1, 2),
+            ),
+        ],
+        [
+            curves("Redis: memory", "bytes", Query("redis_memory_used_bytes", "used"), steps=rising(full * 0.8, full)),
+            curves("Redis: commands", "ops", Query(f"rate(redis_commands_processed_total{RATE})", "commands")),
+            curves(
+                "Redis: found",
+                "percent",
+                Query(HIT_RATIO, "share"),
+                steps=falling(50, 80),
+                maximum=100,
+                about="Of what was asked for.",
+            ),
+        ],
+        [
+            curves(
+                "Keycloak: memory", "bytes", Query("sum by (area) (jvm_memory_used_bytes)", "{{area}}"), stacked=True
+            ),
+            curves(
+                "Keycloak: requests",
+                "reqps",
+                Query(f"sum by (status) (rate(http_server_requests_seconds_count{RATE}))", "{{status}}"),
+            ),
+            curves(
+                "Keycloak: connections to its database",
+                "short",
+                Query("sum(agroal_active_count)", "in use"),
+                Query("sum(agroal_awaiting_count)", "waited for"),
+                steps=rising(15, 20),
+            ),
+        ],
+        [
+            curves("PostgreSQL: size", "bytes", Query("pg_database_size_bytes", "{{datname}}"), stacked=True),
+            curves(
+                "Alerts",
+                "short",
+                Query('count by (severity) (ALERTS{alertstate="firing",severity!="none"})', "{{severity}}"),
+            ),
+            curves(
+                "Messages",
+                "short",
+                Query(f"sum(increase(alertmanager_notifications_total{RATE}))", "sent"),
+                Query(f"sum(increase(alertmanager_notifications_failed_total{RATE}))", "failed"),
+                steps=NONE_ALLOWED,
+            ),
+        ],
+        [
+            curves("Prometheus: series", "short", Query("prometheus_tsdb_head_series", "series")),
+            curves(
+                "Prometheus: memory",
+                "bytes",
+                Query('process_resident_memory_bytes{job="prometheus"}', "used"),
+                steps=rising((settings.monitoring.memory_mb << 20) * 0.8, settings.monitoring.memory_mb << 20),
+            ),
+            curves(
+                "Prometheus: measuring takes",
+                "s",
+                Query("max by (job) (scrape_duration_seconds)", "{{job}}"),
+                steps=rising(1, settings.monitoring.scrape_seconds),
+            ),
+        ],
+        hours=6,
+        choices=[choice("page", "Page", 'haproxy_backend_status{proxy!~"ollama|unknown"}', "proxy")],
+    )

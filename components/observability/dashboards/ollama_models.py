@@ -1,0 +1,104 @@
+"""Ollama: the server of the models, as the queue in front of it sees it."""
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from components.observability.dashboards.panels import (
+    CPU,
+    MEMORY,
+    NONE_ALLOWED,
+    RATE,
+    Query,
+    Sources,
+    Steps,
+    board,
+    curves,
+    number,
+    rising,
+    state,
+)
+
+
+def dashboard(sources: Sources) -> Dashboard:
+    """Return the dashboard."""
+    limits = sources.settings.monitoring
+    in_flight = sources.settings.ollama.requests_in_flight
+    waiting = rising(1, limits.waiting_requests)
+    return board(
+        "ollama-dashboard",
+        "Ollama: the models' server",
+        "Whether the models can be reached, how much they are used, and how long people wait.",
+        [
+            state("Ollama", 'haproxy_server_status{proxy="ollama",state="UP"}'),
+            number(
+                "Answering",
+                'haproxy_backend_current_sessions{proxy="ollama"}',
+                "none",
+                rising(in_flight, in_flight + 1),
+            ),
+            number("Waiting", 'haproxy_backend_current_queue{proxy="ollama"}', "none", waiting),
+            number(
+                "Requests in the last hour",
+                'sum(increase(haproxy_frontend_http_requests_total{proxy="models"}[1h]))',
+                "short",
+            ),
+            number(
+                "Refused in the last hour",
+                'sum(increase(haproxy_frontend_http_responses_total{proxy="models",code="5xx"}[1h]))',
+                "short",
+                NONE_ALLOWED,
+            ),
+            number("Out of service", 'sum(haproxy_server_downtime_seconds_total{proxy="ollama"})', "s"),
+        ],
+        [
+            curves(
+                "Requests",
+                "reqps",
+                Query(
+                    f'sum by (code) (rate(haproxy_frontend_http_responses_total{{proxy="models",code!="1xx"}}{RATE}))',
+                    "{{code}}",
+                ),
+                stacked=True,
+            ),
+            curves(
+                "Answering and waiting",
+                "short",
+                Query('haproxy_backend_current_sessions{proxy="ollama"}', "answering"),
+                Query('haproxy_backend_current_queue{proxy="ollama"}', "waiting"),
+                steps=Steps("transparent", ((in_flight, "blue"), (limits.waiting_requests, "red"))),
+                about=f"{in_flight} are answered at once (blue); an alert begins at the red line.",
+            ),
+        ],
+        [
+            curves(
+                "Time of an answer",
+                "s",
+                Query('haproxy_backend_queue_time_average_seconds{proxy="ollama"}', "in the queue"),
+                Query('haproxy_backend_response_time_average_seconds{proxy="ollama"}', "to the first byte"),
+                Query('haproxy_backend_total_time_average_seconds{proxy="ollama"}', "in all"),
+                steps=rising(limits.answer_seconds, limits.answer_seconds * 2),
+                about="Averages of the last 1024 requests.",
+            ),
+            curves(
+                "Text in and out",
+                "Bps",
+                Query(f'sum(rate(haproxy_backend_bytes_in_total{{proxy="ollama"}}{RATE}))', "questions"),
+                Query(f'sum(rate(haproxy_backend_bytes_out_total{{proxy="ollama"}}{RATE}))', "answers"),
+            ),
+        ],
+        [
+            curves(
+                "Machine",
+                "percent",
+                Query(CPU, "processor"),
+                Query(MEMORY, "memory"),
+                maximum=100,
+                steps=rising(limits.cpu_percent, limits.cpu_critical_percent),
+            ),
+            curves(
+                "Checks of Ollama that failed",
+                "short",
+                Query(f'sum(increase(haproxy_server_check_failures_total{{proxy="ollama"}}{RATE}))', "failed"),
+                steps=NONE_ALLOWED,
+            ),
+        ],
+    )

@@ -1,0 +1,266 @@
+"""Grafana: the dashboards, for everyone who may sign in, with the rights of their role."""
+
+import configparser
+import io
+from collections.abc import Mapping
+
+import pulumi
+import yaml
+
+from components.context import Platform
+from components.data import postgres
+from components.identity import keycloak, realm
+from components.images import GRAFANA, Image, Machine
+from components.observability import alertmanager, prometheus
+from components.service import (
+    FILES,
+    TEMPORARY,
+    Container,
+    Database,
+    Health,
+    Metrics,
+    Network,
+    OidcClient,
+    Route,
+    Service,
+)
+from settings import Role, SettingsError
+
+HOST = "grafana"
+PORT = 3000
+CLIENT = "grafana"
+DATA = "/var/lib/grafana"
+PROVISIONING = f"{FILES}/provisioning"
+DASHBOARDS = f"{FILES}/dashboards"
+FOLDER = "AI Kit"
+PROMETHEUS_UID = "prometheus"
+"""What the dashboards name their data source by."""
+
+ROLES = {Role.ADMIN: "GrafanaAdmin", Role.EDITOR: "Editor", Role.VIEWER: "Viewer"}
+"""What each of the platform's roles is in Grafana."""
+
+
+class Grafana(Service):
+    """The dashboards. Everything but people's own is made by the deployment, so its container keeps no data."""
+
+    name = "grafana"
+    area = "observability"
+    needs = ("postgres", "keycloak", "prometheus")
+
+    @property
+    def image(self) -> Image:
+        """Grafana."""
+        return GRAFANA
+
+    def wanted(self) -> bool:
+        """Return whether the settings ask for Grafana."""
+        return self.settings.grafana.deploy != "off"
+
+    def left_out(self, machine: Machine) -> str:
+        """Return why a machine cannot have Grafana.
+
+        Raises:
+            SettingsError: its setting demands it all the same.
+        """
+        reason = super().left_out(machine)
+        if self.settings.grafana.deploy == "on" and reason:
+            raise SettingsError(
+                (
+                    f"grafana-deploy is on, but images are built on this machine and {reason}: "
+                    "set it to auto or off, or toolchain-images to official.",
+                )
+            )
+        return reason
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the address of the dashboards."""
+        return (Route(host=HOST, port=PORT, health_path="/api/health", title="Grafana: dashboards"),)
+
+    def databases(self) -> tuple[Database, ...]:
+        """Return Grafana's database."""
+        return (Database(name="grafana"),)
+
+    def clients(self) -> tuple[OidcClient, ...]:
+        """Return Grafana's client: each of the platform's roles is one of Grafana's."""
+        return (
+            OidcClient(
+                client_id=CLIENT,
+                title="Grafana",
+                host=HOST,
+                redirect_paths=("/login/generic_oauth",),
+                roles={str(role): (role,) for role in ROLES},
+            ),
+        )
+
+    def metrics(self) -> tuple[Metrics, ...]:
+        """Return Grafana's own measurements; the latencies of its every page and query are most of them."""
+        return (Metrics(port=PORT, drop="(go|grafana)_.*_bucket"),)
+
+    def container(self, platform: Platform) -> Container:
+        """Return Grafana's container; one file configures it, and secrets are files that it names."""
+        # Building the dashboards takes a library that nothing else needs.
+        from components.observability.dashboards import catalogue
+
+        dashboards = catalogue.render(self.settings, frozenset(platform.services))
+        return Container(
+            entrypoint=("grafana", "server"),
+            command=("--homepath=/usr/share/grafana", f"--config={FILES}/grafana.ini"),
+            files={
+                "grafana.ini": configuration(platform),
+                "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
+                "client-secret": realm.client_secret(platform, CLIENT),
+                "database-password": postgres.password(platform, "grafana"),
+                "secret-key": platform.secret("grafana-secret-key", 48),
+                "provisioning/datasources/aikit.yaml": data_sources(),
+                "provisioning/dashboards/aikit.yaml": dashboard_folder(),
+                **{f"dashboards/{uid}.json": text for uid, text in dashboards.items()},
+            },
+            health=Health(
+                command=("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/api/health"),
+                interval_seconds=10,
+                start_seconds=120,
+            ),
+            networks=(Network.APPLICATIONS, Network.DATA, Network.OBSERVABILITY),
+            user="472",
+            memory_mb=self.settings.grafana.memory_mb,
+            temporary={DATA: 64, TEMPORARY: 64},
+        )
+
+
+def configuration(platform: Platform) -> str:
+    """Return ``grafana.ini``; it names the files of the secrets and holds none."""
+    realm_address = keycloak.issuer(platform)
+    openid = f"{realm_address}/protocol/openid-connect"
+    address = platform.url(HOST)
+    mapping = " || ".join(f"contains({realm.CLAIM}[*], '{role}') && '{name}'" for role, name in ROLES.items())
+    sections: Mapping[str, Mapping[str, str]] = {
+        "paths": {
+            "data": DATA,
+            "logs": f"{DATA}/log",
+            "plugins": f"{DATA}/plugins",
+            "provisioning": PROVISIONING,
+        },
+        "server": {
+            "http_port": str(PORT),
+            "domain": platform.host(HOST),
+            "root_url": f"{address}/",
+            "enable_gzip": "true",
+        },
+        "database": {
+            "type": "postgres",
+            "host": "postgres:5432",
+            "name": "grafana",
+            "user": "grafana",
+            "password": f"$__file{{{FILES}/database-password}}",
+            "ssl_mode": "disable",
+            "max_open_conn": "20",
+        },
+        "security": {
+            # Nobody signs in past Keycloak, so there is no first account with a password.
+            "disable_initial_admin_creation": "true",
+            "secret_key": f"$__file{{{FILES}/secret-key}}",
+            "cookie_secure": "true",
+            "cookie_samesite": "lax",
+            "disable_gravatar": "true",
+            "content_security_policy": "true",
+        },
+        "users": {"allow_sign_up": "false", "allow_org_create": "false"},
+        "auth": {
+            "disable_login_form": "true",
+            "signout_redirect_url": f"{openid}/logout?client_id={CLIENT}&post_logout_redirect_uri={address}/",
+        },
+        "auth.anonymous": {"enabled": "false"},
+        "auth.basic": {"enabled": "false"},
+        "auth.generic_oauth": {
+            "enabled": "true",
+            "name": "Keycloak",
+            "auto_login": "true",
+            "allow_sign_up": "true",
+            "client_id": CLIENT,
+            "client_secret": f"$__file{{{FILES}/client-secret}}",
+            "scopes": "openid email profile",
+            "auth_url": f"{openid}/auth",
+            "token_url": f"{openid}/token",
+            "api_url": f"{openid}/userinfo",
+            "use_pkce": "true",
+            "use_refresh_token": "true",
+            "tls_client_ca": f"{FILES}/authority.pem",
+            "login_attribute_path": "preferred_username",
+            "email_attribute_path": "email",
+            "name_attribute_path": "name",
+            "role_attribute_path": mapping,
+            # Without a role there is no account.
+            "role_attribute_strict": "true",
+            "allow_assign_grafana_admin": "true",
+        },
+        "log": {"mode": "console", "level": "info"},
+        "log.console": {"format": "json"},
+        "metrics": {"enabled": "true"},
+        "analytics": {
+            "reporting_enabled": "false",
+            "check_for_updates": "false",
+            "check_for_plugin_updates": "false",
+            "feedback_links_enabled": "false",
+        },
+        "news": {"news_feed_enabled": "false"},
+        "plugins": {"plugin_admin_enabled": "false", "preinstall_disabled": "true"},
+        "snapshots": {"external_enabled": "false"},
+    }
+    # Grafana reads values as they are: neither % nor $ means anything to the writer.
+    parser = configparser.RawConfigParser()
+    parser.read_dict(sections)
+    text = io.StringIO()
+    parser.write(text)
+    return text.getvalue()
+
+
+def data_sources() -> str:
+    """Return the file of the data sources; nobody changes them in the browser."""
+    return yaml.safe_dump(
+        {
+            "apiVersion": 1,
+            "datasources": [
+                {
+                    "name": "Prometheus",
+                    "uid": PROMETHEUS_UID,
+                    "type": "prometheus",
+                    "access": "proxy",
+                    "url": f"http://{prometheus.Prometheus.name}:{prometheus.PORT}",
+                    "isDefault": True,
+                    "editable": False,
+                    "jsonData": {"httpMethod": "POST", "manageAlerts": True, "alertmanagerUid": "alertmanager"},
+                },
+                {
+                    "name": "Alertmanager",
+                    "uid": "alertmanager",
+                    "type": "alertmanager",
+                    "access": "proxy",
+                    "url": f"http://{alertmanager.Alertmanager.name}:{alertmanager.PORT}",
+                    "editable": False,
+                    "jsonData": {"implementation": "prometheus"},
+                },
+            ],
+        },
+        sort_keys=False,
+    )
+
+
+def dashboard_folder() -> str:
+    """Return the file that tells where the dashboards are; who changes one in the browser saves a copy."""
+    return yaml.safe_dump(
+        {
+            "apiVersion": 1,
+            "providers": [
+                {
+                    "name": "aikit",
+                    "folder": FOLDER,
+                    "folderUid": "aikit",
+                    "type": "file",
+                    "disableDeletion": True,
+                    "allowUiUpdates": False,
+                    "options": {"path": DASHBOARDS},
+                }
+            ],
+        },
+        sort_keys=False,
+    )
