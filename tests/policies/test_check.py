@@ -105,7 +105,7 @@ def test_the_rules_of_the_whole_stack_see_the_real_one(monkeypatch: pytest.Monke
     assert "haproxy-files auth.ai.example.org" in before
     assert not [each for each in before if "chat." in each], "the chat has single sign-on"
     assert {"postgres-data-volume", "redis-data-volume", "ollama-models-volume"} < before
-    monkeypatch.setattr("components.platform.SERVICES", (*SERVICES, Restic))
+    monkeypatch.setattr("components.registry.SERVICES", (*SERVICES, Restic))
     after = found()
     assert after - before == {"haproxy-files backups.ai.example.org"}
     assert before - after == {"postgres-data-volume", "redis-data-volume"}
