@@ -114,7 +114,7 @@ def up(stack: str, yes: bool, as_json: bool, rollback_on_failure: bool, returns_
 @stack_option
 @yes_option
 def rollback(number: int | None, stack: str, yes: bool) -> int:
-    r"""Deploy the program and the settings of an earlier deployment again.
+    """Deploy the program and the settings of an earlier deployment again.
 
     N is a deployment's number in `./aikit history`; without it, the last good one that had another program than the present one.
     Data volumes are neither replaced nor removed, and this folder's files stay as they are.
@@ -122,7 +122,7 @@ def rollback(number: int | None, stack: str, yes: bool) -> int:
     \b
     ./aikit rollback
     ./aikit rollback 12 --yes
-    """
+    """  # noqa: D301  # click wants the character itself
     from operations import lifecycle
 
     return lifecycle.return_to(_options(stack, yes=yes), number)
@@ -158,11 +158,11 @@ def drift(stack: str, as_json: bool) -> int:
 @click.option("--expect-no-changes", is_flag=True, help="End with exit code 3 if anything would change.")
 @json_option
 def preview(stack: str, refresh: bool, expect_no_changes: bool, as_json: bool) -> int:
-    r"""Show what `up` would change.
+    """Show what `up` would change.
 
     \b
     ./aikit preview --refresh --expect-no-changes     has anything drifted? (exit code 3: yes)
-    """
+    """  # noqa: D301  # click wants the character itself
     from operations import lifecycle
 
     return lifecycle.preview(_options(stack, as_json=as_json), refresh=refresh, expect_no_changes=expect_no_changes)
@@ -175,14 +175,14 @@ def preview(stack: str, refresh: bool, expect_no_changes: bool, as_json: bool) -
 @click.option("--against", metavar="REF", help="Show the difference to the plan of a git revision instead.")
 @click.option("--markdown", is_flag=True, help="Write the difference for a comment on a pull request.")
 def plan(stack: str, as_json: bool, mermaid: bool, against: str | None, markdown: bool) -> int:
-    r"""Show what the program declares, without Docker, engine, network or secrets.
+    """Show what the program declares, without Docker, engine, network or secrets.
 
     \b
     ./aikit plan                          the graph as a tree, judged by the policies
     ./aikit plan --json                   for other programs
     ./aikit plan --mermaid                a drawing
     ./aikit plan --against main           what changed since main
-    """
+    """  # noqa: D301  # click wants the character itself
     from operations import plan as plans
 
     return plans.command(stack, as_json=as_json, mermaid=mermaid, against=against, markdown=markdown)
@@ -256,12 +256,12 @@ def doctor(stack: str, as_json: bool) -> int:
 @click.option("--show-secrets", is_flag=True, help="Print secrets, such as the first administrator's password.")
 @json_option
 def outputs(name: str | None, stack: str, show_secrets: bool, as_json: bool) -> int:
-    r"""Print what the platform tells about itself; with NAME, the bare value of one output.
+    """Print what the platform tells about itself; with NAME, the bare value of one output.
 
     \b
     ./aikit outputs caCertificate > ca.pem
     ./aikit outputs administratorPassword --show-secrets
-    """
+    """  # noqa: D301  # click wants the character itself
     from operations import views
 
     return views.outputs(_options(stack, as_json=as_json), name, show_secrets=show_secrets)
@@ -275,11 +275,11 @@ def outputs(name: str | None, stack: str, show_secrets: bool, as_json: bool) -> 
     "--tail", default=200, show_default=True, type=click.IntRange(min=0), help="Lines from the end to begin with."
 )
 def logs(service: str, stack: str, follow: bool, tail: int) -> int:
-    r"""Print what a service logs.
+    """Print what a service logs.
 
     \b
     ./aikit logs keycloak -f
-    """
+    """  # noqa: D301  # click wants the character itself
     from operations import views
 
     return views.logs(_options(stack), service, follow=follow, tail=tail)
@@ -344,12 +344,12 @@ def compliance(stacks: tuple[str, ...], output: Path) -> int:
 @click.option("--yes", "-y", is_flag=True, help="Agree beforehand to installing what the tests need.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def test(yes: bool, arguments: tuple[str, ...]) -> int:
-    r"""Run the tests; ARGUMENTS go to pytest.
+    """Run the tests; ARGUMENTS go to pytest.
 
     \b
     ./aikit test                          everything, the quickest first
     ./aikit test tests/unit -k redis      some
-    """
+    """  # noqa: D301  # click wants the character itself
     from operations import testing
 
     return testing.run(_project(), arguments, agreed=yes)

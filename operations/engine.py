@@ -93,6 +93,14 @@ class QuickStack(Stack):
         """Return nothing; `operations.state` reads them where they are needed."""
         return {}
 
+    def unprotect(self, urn: str) -> None:
+        """Let the engine forget or delete a resource; an update by a program that protects it protects it again.
+
+        Raises:
+            pulumi.automation.errors.CommandError: there is no such resource.
+        """
+        self._run_pulumi_cmd_sync(["state", "unprotect", urn, "--yes"])
+
     def info(self, show_secrets: bool = True) -> Any:
         """Return an empty summary."""
         del show_secrets

@@ -74,6 +74,7 @@ def _deploy(options: Options, record: history.Record) -> Exit:
         with ready.session() as session:
             refreshed = recover(session, ready.in_docker)
             if again:
+                _let_go(options, session)
                 _refuse_loss(session, refresh=not refreshed)
             elif not options.yes and not _approve(session, refresh=not refreshed):
                 record.decline()
@@ -116,6 +117,20 @@ def _check_health(in_docker: StackInDocker) -> None:
                 code=Exit.DIFFERENT,
             )
         time.sleep(1)
+
+
+def _let_go(options: Options, session: Session) -> None:
+    """Let the engine forget the data volumes that only a newer program declares; they stay in Docker.
+
+    It refuses to forget a protected one, and so every return from a release that added data.
+    """
+    from operations.plan import plan
+
+    declared = {resource.name for resource in plan(options.stack, options.project.root).custom()}
+    for resource in session.state().of_type(state.VOLUME):
+        name = str(resource["urn"]).rpartition("::")[2]
+        if resource.get("protect") and resource.get("retainOnDelete") and name not in declared:
+            session.stack.unprotect(str(resource["urn"]))
 
 
 def _refuse_loss(session: Session, *, refresh: bool) -> None:

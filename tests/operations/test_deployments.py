@@ -136,7 +136,7 @@ def test_a_release_that_breaks_is_rolled_back_by_itself(checkout: Checkout) -> N
     checkout.put(b"ada, edith")
     before = checkout.data()
 
-    bad = checkout.release(TINY_HEALTH="broken")
+    bad = checkout.release(TINY_HEALTH="broken", TINY_PROTECTS="1", TINY_VOLUMES="archive")
     checkout.set(domain="worker.localhost")
     broken = checkout("up", "--yes", "--rollback-on-failure")
     assert broken.code == 1, broken.err
@@ -147,6 +147,8 @@ def test_a_release_that_breaks_is_rolled_back_by_itself(checkout: Checkout) -> N
     assert app.attrs["Config"]["Healthcheck"]["Test"] == ["CMD", "/bin/sleep", "0"]
     assert app.attrs["State"]["Health"]["Status"] == "healthy"
     assert checkout.data() == before
+    volumes = [f"tiny-{checkout.name}-archive", f"tiny-{checkout.name}-data"]
+    assert checkout.things()["volumes"] == volumes, "what the bad release kept its data in is not removed, either"
     assert "worker.localhost" in checkout.file.read_text(), "the folder's files are nobody's but the person's"
 
     back, failed, up = checkout.history()

@@ -45,6 +45,16 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
         ],
         opts=pulumi.ResourceOptions(retain_on_delete=True, protect=bool(os.environ.get("TINY_PROTECTS"))),
     )
+    for name in os.environ.get("TINY_VOLUMES", "").split():
+        docker.Volume(
+            name,
+            name=f"tiny-{stack}-{name}",
+            labels=[
+                docker.VolumeLabelArgs(label=key, value=value)
+                for key, value in {**labels, "aikit.data": "true"}.items()
+            ],
+            opts=pulumi.ResourceOptions(retain_on_delete=True, protect=bool(os.environ.get("TINY_PROTECTS"))),
+        )
     health = None
     if argument := os.environ.get("TINY_HEALTH"):
         # sleep ends well with a number, and badly with anything else.
