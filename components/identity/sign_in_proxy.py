@@ -185,6 +185,8 @@ def _host(platform: Platform, service: str, route: Route) -> str:
         AuthType openid-connect
         Require claim roles:{SIGN_IN_ROLE}
         OIDCUnAutzAction 403
+        # Who has signed in and may not is forbidden (403), not unknown (401).
+        AuthzSendForbiddenOnFailure On
     </Location>
     <Location "{SIGN_IN_PATH}">
         Require valid-user
