@@ -179,6 +179,8 @@ class Metrics:
     path: str = "/metrics"
     drop: str = ""
     """Regular expression of whole names that are not kept; empty keeps all."""
+    keep: str = ""
+    """Regular expression of whole names that are kept although ``drop`` fits them; empty is none."""
 
 
 class Severity(StrEnum):

@@ -19,6 +19,9 @@ from operations.lifecycle import Options
 PROMETHEUS = "prometheus"
 """Service whose presence says that a stack has a monitoring."""
 
+NO_MONITORING = "none"
+"""What is said of a stack without it."""
+
 
 def status(options: Options) -> Exit:
     """Show every service with health, restarts, memory and address, the alerts that fire, and the objectives."""
@@ -46,7 +49,7 @@ def status(options: Options) -> Exit:
 def _watch(containers: Sequence[Container]) -> dict[str, Any]:
     """Return what the monitoring says: null where it does not answer, with the reason."""
     if not any(container.service == PROMETHEUS for container in containers):
-        return {"alerts": None, "objectives": None, "monitoring": "this stack has none"}
+        return {"alerts": None, "objectives": None, "monitoring": NO_MONITORING}
     try:
         return {
             "alerts": [dataclasses.asdict(alert) for alert in monitoring.alerts(containers)],
@@ -58,6 +61,8 @@ def _watch(containers: Sequence[Container]) -> dict[str, Any]:
 
 
 def _show_watched(watched: Mapping[str, Any]) -> None:
+    if watched["monitoring"] == NO_MONITORING:
+        return
     if watched["alerts"] is None:
         results.print(f"\nAlerts are not known: {watched['monitoring']}.", markup=False)
         return

@@ -29,6 +29,9 @@ LOGOUT_PATH = "/oauth2/logout"
 
 HEALTH_PATH = "/healthz"
 
+OUTGOING = "127.0.0.1:3128"
+"""Where the module's own requests to Keycloak go through: curl takes every name below localhost for the container itself."""
+
 MODULES = (
     "mpm_event",
     "alias",
@@ -37,6 +40,7 @@ MODULES = (
     "authz_host",
     "authz_user",
     "proxy",
+    "proxy_connect",
     "proxy_http",
     "status",
 )
@@ -117,6 +121,15 @@ MaxRequestWorkers 64
 ProxyRequests Off
 
 {_openid(rules, keycloak.issuer(platform))}
+Listen {OUTGOING}
+<VirtualHost {OUTGOING}>
+    ServerName outgoing.invalid
+    ProxyRequests On
+    AllowCONNECT {platform.settings.https_port}
+    <Proxy "*">
+        Require local
+    </Proxy>
+</VirtualHost>
 # Nothing is proxied under a name that is not known; a first host that fits nothing else takes those requests.
 <VirtualHost *:{PORT}>
     ServerName unknown.invalid
@@ -135,6 +148,7 @@ def _openid(rules: Keycloak, issuer: str) -> str:
     return f"""\
 OIDCProviderMetadataURL {issuer}/.well-known/openid-configuration
 OIDCCABundlePath {FILES}/authority.pem
+OIDCOutgoingProxy {OUTGOING}
 OIDCCryptoPassphrase ${{session-key}}
 OIDCScope "openid profile"
 OIDCPKCEMethod S256
@@ -171,6 +185,8 @@ def _host(platform: Platform, service: str, route: Route) -> str:
         AuthType openid-connect
         Require claim roles:{SIGN_IN_ROLE}
         OIDCUnAutzAction 403
+        # Who has signed in and may not is forbidden (403), not unknown (401).
+        AuthzSendForbiddenOnFailure On
     </Location>
     <Location "{SIGN_IN_PATH}">
         Require valid-user

@@ -25,6 +25,9 @@ from settings import Monitoring, Role
 
 HOST = "metrics"
 PORT = 9090
+KEPT = "__tmp_kept"
+"""Mark of a measurement that is kept in any case. Labels of this prefix are never stored."""
+
 TIMEOUT_SECONDS = 10
 """How long a measurement may take, if it is not made more often than that."""
 PROBE_SECONDS = 15
@@ -138,6 +141,7 @@ def _job(service: Service) -> dict[str, Any]:
     if len(paths) > 1:
         raise ValueError(f"{service.name} is measured at more than one path: {', '.join(sorted(paths))}")
     drops = [metrics.drop for metrics in measured if metrics.drop]
+    keeps = [metrics.keep for metrics in measured if metrics.keep]
     return {
         "job_name": service.name,
         "metrics_path": paths.pop(),
@@ -145,7 +149,12 @@ def _job(service: Service) -> dict[str, Any]:
         **(
             {
                 "metric_relabel_configs": [
-                    {"source_labels": ["__name__"], "regex": "|".join(drops), "action": "drop"},
+                    *(
+                        {"source_labels": ["__name__"], "regex": regex, "target_label": KEPT, "replacement": "yes"}
+                        for regex in keeps
+                    ),
+                    # The mark comes first and must be empty; Prometheus removes it at the end.
+                    {"source_labels": [KEPT, "__name__"], "regex": f";({'|'.join(drops)})", "action": "drop"},
                 ]
             }
             if drops

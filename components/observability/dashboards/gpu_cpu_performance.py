@@ -50,7 +50,7 @@ def dashboard(sources: Sources) -> Dashboard:
                 about="Cores in use.",
             ),
             curves(
-                "Cores",
+                "Each core",
                 "percentunit",
                 Query(
                     f'1 - sum by (cpu) (rate(node_cpu_seconds_total{{cpu=~"$core",mode=~"idle|iowait"}}{RATE}))',
