@@ -29,6 +29,9 @@ HOST_NAME_LENGTH = 253
 EMAIL_LENGTH = 254
 """The longest there are, by RFC 1035 and RFC 5321."""
 
+HTTPS = 443
+"""Port that addresses leave out."""
+
 PROJECT = "aikit"
 """The Pulumi project, which is also the namespace of every setting."""
 
@@ -85,6 +88,14 @@ def _email(value: str) -> str:
 def _web_address(value: str) -> str:
     if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s\"'<>\\]*)?", value):
         raise ValueError("must be an http or https address")
+    return value
+
+
+def _secure_address(value: str) -> str:
+    if value and not re.fullmatch(
+        r"(https://[A-Za-z0-9.-]+|http://(localhost|127\.0\.0\.1))(:[0-9]{1,5})?(/[^\s\"'<>\\*]*)?", value
+    ):
+        raise ValueError("must be an https address without wildcards (http is for localhost only)")
     return value
 
 
@@ -303,15 +314,149 @@ class Keycloak(Model):
         "admin", description="User name of the first administrator; the password is generated."
     )
     administrator_email: Email = Field("admin@example.org", description="E-mail address of the first administrator.")
-    password_length: int = Field(12, ge=8, le=128, description="Shortest password that is accepted.")
+    password_length: int = Field(
+        12,
+        ge=8,
+        le=128,
+        description="Shortest password that is accepted; length protects, mixtures of characters do not.",
+    )
+    password_history: int = Field(
+        3,
+        ge=0,
+        le=24,
+        description="Former passwords that may not be used again; 0 allows all. Passwords do not expire.",
+    )
     login_failures: int = Field(10, ge=2, le=100, description="Failed logins after which an account waits.")
-    access_token_minutes: int = Field(5, ge=1, le=60, description="Minutes that an access token is valid.")
+    login_wait_minutes: int = Field(
+        15,
+        ge=1,
+        le=1440,
+        description="Longest wait of such an account, in minutes; never for ever, or anyone could lock anyone out.",
+    )
+    access_token_minutes: int = Field(
+        5, ge=1, le=60, description="Minutes that an access token is valid, and with it a role that was taken away."
+    )
     session_idle_minutes: int = Field(60, ge=5, le=1440, description="Minutes without use after which a session ends.")
     session_max_hours: int = Field(10, ge=1, le=720, description="Hours after which a session ends in any case.")
+    sessions_per_person: int = Field(
+        10,
+        ge=0,
+        le=1000,
+        description="Sessions that a person may have at once; one more login ends the oldest. 0 is no limit.",
+    )
     multi_factor: Literal["optional", "admins", "everyone"] = Field(
-        "optional", description="Who must set up a one-time password at the next login."
+        "optional",
+        description="Who must have a second factor. It is set up at the next login: a one-time password, later also a security key.",
+    )
+    passkeys: bool = Field(
+        default=True,
+        description="Whether people may sign in with a passkey, which counts as both factors. They add one at their account page.",
     )
     memory_mb: int = Field(1024, ge=512, le=65_536, description="Memory limit of Keycloak, in MiB.")
+
+    @model_validator(mode="after")
+    def _lifetimes_nest(self) -> Self:
+        if not self.access_token_minutes <= self.session_idle_minutes <= self.session_max_hours * 60:
+            raise ValueError(
+                f"keycloak-access-token-minutes ({self.access_token_minutes}) must be at most keycloak-session-idle-minutes"
+                f" ({self.session_idle_minutes}), and that at most keycloak-session-max-hours ({self.session_max_hours} h)"
+            )
+        return self
+
+
+_PROVIDER_NEEDS = {
+    "google": ("client_id", "client_secret_file"),
+    "github": ("client_id", "client_secret_file"),
+    "microsoft": ("client_id", "client_secret_file", "tenant"),
+    "oidc": ("client_id", "client_secret_file", "issuer", "sign_in_url", "token_url", "keys_url"),
+    "saml": ("issuer", "sign_in_url", "certificate_file"),
+}
+"""What must be given for each kind of identity provider."""
+
+_PROVIDER_TAKES = {
+    "google": ("hosted_domain",),
+    "github": (),
+    "microsoft": (),
+    "oidc": ("userinfo_url", "roles_claim", "admin_value", "editor_value"),
+    "saml": ("roles_claim", "admin_value", "editor_value"),
+}
+"""What may be given beside that."""
+
+
+class IdentityProvider(Model):
+    """Another place where people sign in, and whose word Keycloak takes for who they are."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,30}$",
+        description="Short name; the provider must know https://auth.<domain>/realms/<realm>/broker/<name>/endpoint.",
+    )
+    kind: Literal["google", "github", "microsoft", "oidc", "saml"] = Field(
+        description="A known one, or any that speaks OpenID Connect (oidc) or SAML 2.0 (saml, with the e-mail address as NameID)."
+    )
+    title: str = Field(
+        "",
+        max_length=40,
+        pattern=r"^[^\"'$`\\\n\x00<>]*$",
+        description="Name on the login page; empty is the short name.",
+    )
+    new_accounts: bool = Field(
+        default=False,
+        description="Whether people who have no account here get one, as viewers. Otherwise it must be made for them before.",
+    )
+    client_id: str = Field("", description="What the provider calls this platform; not for saml.")
+    client_secret_file: FilePath = Field("", description="File with the secret that the provider gave; not for saml.")
+    tenant: str = Field(
+        "", pattern=r"^[A-Za-z0-9.-]*$", description="Directory whose people may sign in, for microsoft."
+    )
+    hosted_domain: str = Field(
+        "", pattern=r"^[a-z0-9.-]*$", description="Domain whose people may sign in, for google; empty is everyone."
+    )
+    issuer: str = Field("", description="Issuer of its tokens (oidc), or its entity ID (saml).")
+    sign_in_url: Annotated[str, AfterValidator(_secure_address)] = Field(
+        "", description="Its authorization endpoint (oidc) or single sign-on service (saml)."
+    )
+    token_url: Annotated[str, AfterValidator(_secure_address)] = Field("", description="Its token endpoint, for oidc.")
+    keys_url: Annotated[str, AfterValidator(_secure_address)] = Field(
+        "", description="Where its keys are (jwks_uri), for oidc."
+    )
+    userinfo_url: Annotated[str, AfterValidator(_secure_address)] = Field(
+        "", description="Its userinfo endpoint, for oidc; empty if its tokens say everything."
+    )
+    certificate_file: FilePath = Field("", description="PEM file with the certificate of its signatures, for saml.")
+    roles_claim: str = Field(
+        "", description="Claim (oidc) or attribute (saml) that decides the role at each login; empty leaves it to us."
+    )
+    admin_value: str = Field("", description="Value of that claim which makes an admin.")
+    editor_value: str = Field("", description="Value of that claim which makes an editor.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed, taken = _PROVIDER_NEEDS[self.kind], _PROVIDER_TAKES[self.kind]
+        if missing := [name for name in needed if not getattr(self, name)]:
+            raise ValueError(
+                f"identity-providers: {self.name!r} is of kind {self.kind}, which needs {', '.join(missing)}"
+            )
+        known = {"name", "kind", "title", "new_accounts", *needed, *taken}
+        if surplus := sorted(self.model_fields_set - known):
+            raise ValueError(
+                f"identity-providers: {self.name!r} is of kind {self.kind}, which has no {', '.join(surplus)};"
+                f" it has {', '.join(sorted(known))}"
+            )
+        anyone = (
+            self.kind == "github"
+            or (self.kind == "google" and not self.hosted_domain)
+            or (self.kind == "microsoft" and self.tenant in {"common", "consumers", "organizations"})
+        )
+        if self.new_accounts and anyone:
+            raise ValueError(
+                f"identity-providers: {self.name!r} with new_accounts would let in everyone who has an account at {self.kind};"
+                " make accounts with ./aikit users add, or limit it to a hosted_domain (google) or tenant (microsoft)"
+            )
+        if bool(self.roles_claim) != bool(self.admin_value or self.editor_value):
+            raise ValueError(
+                f"identity-providers: {self.name!r} must have roles_claim together with admin_value, editor_value or both"
+            )
+        return self
 
 
 class User(Model):
@@ -369,6 +514,7 @@ class Monitoring(Model):
     waiting_requests: int = Field(
         20, ge=1, le=100_000, description="Warning: more requests than this wait for a model for 2 minutes."
     )
+    failed_logins: int = Field(20, ge=1, le=100_000, description="Warning: more failed logins than this in 5 minutes.")
     answer_seconds: int = Field(
         10, ge=1, le=3600, description="Warning: on average a model's answer begins later than this, in seconds."
     )
@@ -473,6 +619,9 @@ class Settings(Model):
         (), strict=False, description="Models to keep: name, and a file or a purpose where needed."
     )
     users: tuple[User, ...] = Field((), strict=False, description="People with accounts: username, email, role.")
+    identity_providers: tuple[IdentityProvider, ...] = Field(
+        (), strict=False, description="Other places where people may sign in, such as google or a company's own."
+    )
     toolchain: Toolchain = Field(default_factory=lambda: Toolchain.model_validate({}))
     certificates: Certificates = Field(default_factory=lambda: Certificates.model_validate({}))
     edge: Edge = Field(default_factory=lambda: Edge.model_validate({}))
@@ -494,13 +643,15 @@ class Settings(Model):
         _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])
         _unique("users", "e-mail address", [self.keycloak.administrator_email, *(user.email for user in self.users)])
         _unique("models", "name", [model.name for model in self.models])
+        _unique("identity-providers", "name", [provider.name for provider in self.identity_providers])
         return self
 
 
 def _unique(setting: str, what: str, values: list[str]) -> None:
     for value in values:
         if values.count(value) > 1:
-            raise ValueError(f"{setting} has the {what} {value!r} twice (the first administrator counts, too)")
+            counted = " (the first administrator counts, too)" if setting == "users" else ""
+            raise ValueError(f"{setting} has the {what} {value!r} twice{counted}")
 
 
 def declarations() -> Iterator[tuple[str, tuple[str, ...], FieldInfo]]:
@@ -539,8 +690,13 @@ def parse(values: Mapping[str, Any]) -> Settings:
         try:
             return Settings.model_validate(tree)
         except ValidationError as error:
-            problems = [_sentence(detail) for detail in error.errors(include_url=False)]
+            problems = list(sentences(error))
     raise SettingsError(tuple(problems))
+
+
+def sentences(error: ValidationError) -> tuple[str, ...]:
+    """Return what is wrong, one sentence for each value."""
+    return tuple(_sentence(detail) for detail in error.errors(include_url=False))
 
 
 def _sentence(detail: Mapping[str, Any]) -> str:
@@ -592,6 +748,18 @@ def load(stack: str, root: Path = ROOT) -> Settings:
     if problems:
         raise SettingsError(tuple(problems))
     return parse(values)
+
+
+def read_file(setting: str, file: str) -> str:
+    """Return the text of a file that a setting names, relative to the project; it is UTF-8, without blank ends.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        return named_file(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError((f"{setting} is {file!r}, which cannot be read: {error}.",)) from error
 
 
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -653,10 +821,10 @@ def reference() -> str:
             lines += ["", f"## {owner}", "", "| setting | type | default | meaning |", "|---|---|---|---|"]
             group = owner
         lines.append(f"| `{name}` | {_kind(field)} | `{_shown(field.default)}` | {field.description} |")
-    for model in (OllamaModel, User):
+    for setting, model in (("models", OllamaModel), ("users", User), ("identity-providers", IdentityProvider)):
         lines += [
             "",
-            f"## Entries of {'models' if model is OllamaModel else 'users'}",
+            f"## Entries of {setting}",
             "",
             "| key | type | default | meaning |",
             "|---|---|---|---|",

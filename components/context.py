@@ -10,9 +10,7 @@ import pulumi_random as random
 from components.edge.certificates import Certificates
 from components.images import Images, Machine
 from components.service import SIGN_IN_PATH, SIGN_IN_ROLE, Deployment, Network, OidcClient, Route, Service
-from settings import Settings
-
-HTTPS = 443
+from settings import HTTPS, Settings
 
 INTERNAL = frozenset({Network.DATA, Network.OBSERVABILITY})
 """Networks without a way out."""

@@ -116,6 +116,18 @@ def check_state(project: Project, stack: str, *, clear: bool = False) -> Check:
     return Check("state", "ok", f"{len(found.resources)} resources, readable with the passphrase")
 
 
+def decrypter(project: Project, stack: str, salt: str) -> Callable[[str], str]:
+    """Return what decrypts the secrets of a stack's state.
+
+    Raises:
+        Failure: the state is not readable, locked, or the passphrase is another.
+    """
+    checked = check_state(project, stack)
+    if checked.level == "error":
+        raise Failure(checked.message)
+    return passphrase.cipher(passphrase.passphrase(project.local / "passphrase", state_exists=True), salt).open
+
+
 def ports(settings: Settings) -> dict[str, tuple[int, bool]]:
     """Return the ports that the platform publishes, by setting, and whether on 127.0.0.1 only."""
     return {

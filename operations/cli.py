@@ -28,6 +28,7 @@ Examples:
   ./aikit rollback                        back to the good deployment before this one
   ./aikit open chat                       a service's page in the browser
   ./aikit outputs administratorPassword --show-secrets
+  ./aikit users add ada --email ada@example.org --role editor
   ./aikit destroy                         remove everything but data
 
 \b
@@ -122,7 +123,7 @@ def rollback(number: int | None, stack: str, yes: bool) -> int:
     \b
     ./aikit rollback
     ./aikit rollback 12 --yes
-    """  # noqa: D301  # click wants the character itself
+    """  # click wants the character itself
     from operations import lifecycle
 
     return lifecycle.return_to(_options(stack, yes=yes), number)
@@ -162,7 +163,7 @@ def preview(stack: str, refresh: bool, expect_no_changes: bool, as_json: bool) -
 
     \b
     ./aikit preview --refresh --expect-no-changes     has anything drifted? (exit code 3: yes)
-    """  # noqa: D301  # click wants the character itself
+    """  # click wants the character itself
     from operations import lifecycle
 
     return lifecycle.preview(_options(stack, as_json=as_json), refresh=refresh, expect_no_changes=expect_no_changes)
@@ -182,7 +183,7 @@ def plan(stack: str, as_json: bool, mermaid: bool, against: str | None, markdown
     ./aikit plan --json                   for other programs
     ./aikit plan --mermaid                a drawing
     ./aikit plan --against main           what changed since main
-    """  # noqa: D301  # click wants the character itself
+    """  # click wants the character itself
     from operations import plan as plans
 
     return plans.command(stack, as_json=as_json, mermaid=mermaid, against=against, markdown=markdown)
@@ -261,7 +262,7 @@ def outputs(name: str | None, stack: str, show_secrets: bool, as_json: bool) -> 
     \b
     ./aikit outputs caCertificate > ca.pem
     ./aikit outputs administratorPassword --show-secrets
-    """  # noqa: D301  # click wants the character itself
+    """  # click wants the character itself
     from operations import views
 
     return views.outputs(_options(stack, as_json=as_json), name, show_secrets=show_secrets)
@@ -279,10 +280,97 @@ def logs(service: str, stack: str, follow: bool, tail: int) -> int:
 
     \b
     ./aikit logs keycloak -f
-    """  # noqa: D301  # click wants the character itself
+    """  # click wants the character itself
     from operations import views
 
     return views.logs(_options(stack), service, follow=follow, tail=tail)
+
+
+@cli.group()
+def users() -> None:
+    """Show and change people's accounts while the platform runs.
+
+    \b
+    ./aikit users list
+    ./aikit users add ada --email ada@example.org --role editor
+    ./aikit users disable ada                       out, everywhere, at once
+    ./aikit users reset ada                         lost the password or the phone
+
+    Accounts that aikit:users declares are made by `up`; their role is changed there.
+    """
+
+
+ROLES = ("admin", "editor", "viewer")
+
+
+@users.command("list")
+@stack_option
+@json_option
+def list_users(stack: str, as_json: bool) -> int:
+    """Show everyone: address, role, second factors, where they come from."""
+    from operations import users as accounts
+
+    return accounts.show(_options(stack, as_json=as_json))
+
+
+@users.command("add")
+@click.argument("name")
+@click.option("--email", required=True, help="E-mail address; no two accounts have the same.")
+@click.option("--role", type=click.Choice(ROLES), default="viewer", show_default=True, help="What they may do.")
+@stack_option
+@json_option
+def add_user(name: str, email: str, role: str, stack: str, as_json: bool) -> int:
+    """Make an account for NAME. Its password is printed once and must be changed at the first login."""
+    from operations import users as accounts
+    from settings import Role
+
+    return accounts.add(_options(stack, as_json=as_json), name, email, Role(role))
+
+
+@users.command("disable")
+@click.argument("name")
+@stack_option
+@json_option
+def disable_user(name: str, stack: str, as_json: bool) -> int:
+    """Lock NAME out: no login, and all sessions end. Nothing of theirs is deleted."""
+    from operations import users as accounts
+
+    return accounts.set_enabled(_options(stack, as_json=as_json), name, enabled=False)
+
+
+@users.command("enable")
+@click.argument("name")
+@stack_option
+@json_option
+def enable_user(name: str, stack: str, as_json: bool) -> int:
+    """Let NAME sign in again, also after too many failed logins."""
+    from operations import users as accounts
+
+    return accounts.set_enabled(_options(stack, as_json=as_json), name, enabled=True)
+
+
+@users.command("set-role")
+@click.argument("name")
+@click.argument("role", type=click.Choice(ROLES))
+@stack_option
+@json_option
+def set_role(name: str, role: str, stack: str, as_json: bool) -> int:
+    """Make NAME an admin, editor or viewer, and end the sessions that have the former role."""
+    from operations import users as accounts
+    from settings import Role
+
+    return accounts.set_role(_options(stack, as_json=as_json), name, Role(role))
+
+
+@users.command("reset")
+@click.argument("name")
+@stack_option
+@json_option
+def reset_user(name: str, stack: str, as_json: bool) -> int:
+    """Give NAME a new password, printed once, and take away second factors, for someone who lost one of them."""
+    from operations import users as accounts
+
+    return accounts.reset(_options(stack, as_json=as_json), name)
 
 
 @cli.command()
@@ -349,7 +437,7 @@ def test(yes: bool, arguments: tuple[str, ...]) -> int:
     \b
     ./aikit test                          everything, the quickest first
     ./aikit test tests/unit -k redis      some
-    """  # noqa: D301  # click wants the character itself
+    """  # click wants the character itself
     from operations import testing
 
     return testing.run(_project(), arguments, agreed=yes)

@@ -44,6 +44,13 @@ class State:
             return {name: _reveal(value, decrypt) for name, value in outputs.items()}
         return {}
 
+    def generated(self, name: str, decrypt: Callable[[str], str]) -> str | None:
+        """Return a secret that the program generated, by its name; None if it has not been made."""
+        for resource in self.of_type(PASSWORD):
+            if str(resource["urn"]).endswith(f"::{name}"):
+                return str(_reveal((resource.get("outputs") or {}).get("result"), decrypt))
+        return None
+
 
 def holds_data(resource: Mapping[str, Any]) -> bool:
     """Whether a resource is a volume of what people made."""
@@ -54,6 +61,7 @@ def holds_data(resource: Mapping[str, Any]) -> bool:
 CONTAINER = "docker:index/container:Container"
 IMAGE = "docker:index/image:Image"
 VOLUME = "docker:index/volume:Volume"
+PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 -- a type token
 
 
 def from_deployment(deployment: Mapping[str, Any] | None) -> State:

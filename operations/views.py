@@ -10,7 +10,7 @@ from typing import Any
 
 from docker.errors import NotFound
 
-from operations import checks, history, monitoring, passphrase, state
+from operations import checks, history, monitoring, state
 from operations.console import colored, print_json, results, table
 from operations.containers import HEALTHY, Container, StackInDocker, connect
 from operations.errors import Exit, Failure
@@ -178,11 +178,7 @@ def outputs(options: Options, name: str | None, *, show_secrets: bool) -> Exit:
     if name is not None and name not in shown:
         raise Failure(f"There is no output {name}; there are: {', '.join(sorted(shown))}.", code=Exit.USAGE)
     if show_secrets and found.salt:
-        checked = checks.check_state(options.project, options.stack)
-        if checked.level == "error":
-            raise Failure(checked.message)
-        secret = passphrase.passphrase(options.project.local / "passphrase", state_exists=True)
-        shown = found.outputs(passphrase.cipher(secret, found.salt).open)
+        shown = found.outputs(checks.decrypter(options.project, options.stack, found.salt))
     if name is not None:
         if not show_secrets and state.has_secret(hidden[name]):
             raise Failure(f"The output {name} is secret: add --show-secrets to print it.", code=Exit.USAGE)

@@ -10,6 +10,16 @@ from policies.values import UNKNOWN, mapping, mappings, number, seconds, secret,
 
 REALM = "keycloak:index/realm:Realm"
 CLIENT = "keycloak:openid/client:Client"
+EXECUTION = "keycloak:authentication/execution:Execution"
+PROVIDERS = frozenset(
+    {
+        "keycloak:oidc/identityProvider:IdentityProvider",
+        "keycloak:oidc/googleIdentityProvider:GoogleIdentityProvider",
+        "keycloak:oidc/githubIdentityProvider:GithubIdentityProvider",
+        "keycloak:oidc/microsoftIdentityProvider:MicrosoftIdentityProvider",
+        "keycloak:saml/identityProvider:IdentityProvider",
+    }
+)
 VAULT_POLICY = "vault:index/policy:Policy"
 VAULT_ROLE = "vault:appRole/authBackendRole:AuthBackendRole"
 VAULT_AUDIT = "vault:index/audit:Audit"
@@ -165,6 +175,33 @@ def _registration(subject: Subject) -> Iterator[Finding]:
         yield Finding(text="Anyone can make an account")
 
 
+def _second_factor(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Finding]]:
+    realms = [subject for subject in subjects if subject.type == REALM]
+    # Alternatives are asked of those who have one; only a required step has the others set one up.
+    demanded = any(
+        subject.type == EXECUTION
+        and subject.properties.get("authenticator") in {"auth-otp-form", "webauthn-authenticator"}
+        and subject.properties.get("requirement") == "REQUIRED"
+        for subject in subjects
+    )
+    if realms and not demanded:
+        yield realms[0], Finding(text="A password alone is enough for everyone, administrators included")
+
+
+def _provider(subject: Subject) -> Iterator[Finding]:
+    trusted = subject.properties.get("trustEmail")
+    if unknown(trusted):
+        yield _not_known("trustEmail is")
+    elif trusted is True:
+        yield Finding(text="Its word about an address is enough to be taken for whoever has it here", item="trustEmail")
+    for name in ("authorizationUrl", "tokenUrl", "jwksUrl", "userInfoUrl", "singleSignOnServiceUrl"):
+        address = subject.properties.get(name)
+        if unknown(address):
+            yield _not_known(f"{name} is")
+        elif address and urlsplit(str(address)).scheme != "https":
+            yield Finding(text=f"Logins at another provider cross the network in plain text ({name})", item=name)
+
+
 def _vault_paths(subject: Subject) -> Iterator[Finding]:
     rules = subject.properties.get("policy")
     if unknown(rules) or not isinstance(rules, str):
@@ -316,6 +353,29 @@ POLICIES: tuple[Policy, ...] = (
         "Nobody makes an account for themselves",
         "The platform is for people whom its administrator knows.",
         "set registration_allowed to false, and list people in aikit:users.",
+    ),
+    Policy(
+        id="second-factor",
+        title="Administrators need a second factor",
+        description="A password that leaks opens the whole platform.",
+        cure="set aikit:keycloak-multi-factor to admins or everyone.",
+        enforced="components/identity",
+        severity=Severity.HIGH,
+        references=("NIST SP 800-63B: 4.2",),
+        types=frozenset({REALM, EXECUTION}),
+        check=nothing,
+        check_stack=_second_factor,
+    ),
+    Policy(
+        id="identity-providers",
+        title="Other identity providers cannot take over accounts",
+        description="Anyone can claim any address at some provider; plain http lets anyone answer in its place.",
+        cure="set trust_email to false, and give https addresses.",
+        enforced="components/identity",
+        severity=Severity.HIGH,
+        references=("RFC 9700: 4.4",),
+        types=PROVIDERS,
+        check=_provider,
     ),
     Policy(
         id="vault-paths",

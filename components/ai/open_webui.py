@@ -60,6 +60,7 @@ class OpenWebui(Service):
                 title="Open WebUI",
                 host=HOST,
                 redirect_paths=("/oauth/oidc/callback",),
+                backchannel_logout_path="/oauth/backchannel-logout",
                 roles={"admin": (Role.ADMIN,), "user": (Role.EDITOR, Role.VIEWER)},
             ),
         )
@@ -106,6 +107,9 @@ class OpenWebui(Service):
                 "OAUTH_CODE_CHALLENGE_METHOD": "S256",
                 "OPENID_PROVIDER_URL": f"{keycloak.issuer(platform)}/.well-known/openid-configuration",
                 "OPENID_REDIRECT_URI": f"{address}/oauth/oidc/callback",
+                "ENABLE_OAUTH_BACKCHANNEL_LOGOUT": "true",
+                # The chat's own token must not outlive the session that it comes from; its default is four weeks.
+                "JWT_EXPIRES_IN": f"{self.settings.keycloak.session_max_hours}h",
                 "ENABLE_OAUTH_ROLE_MANAGEMENT": "true",
                 "OAUTH_ROLES_CLAIM": realm.CLAIM,
                 "OAUTH_ADMIN_ROLES": "admin",

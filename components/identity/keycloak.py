@@ -7,9 +7,12 @@ import pulumi
 from components.context import Platform
 from components.data import postgres
 from components.identity import realm
+from components.identity.names import CLIENT, CLIENT_SECRET
 from components.images import KEYCLOAK, Image
 from components.service import (
+    FILES,
     TEMPORARY,
+    Alert,
     Container,
     Database,
     Deployment,
@@ -19,12 +22,11 @@ from components.service import (
     PublishedPort,
     Route,
     Service,
+    Severity,
     http_health,
 )
 
 HOST = "auth"
-CLIENT = "pulumi"
-"""Service-account client by which the deployment manages Keycloak; no person can sign in with it."""
 
 
 class Keycloak(Service):
@@ -61,10 +63,34 @@ class Keycloak(Service):
         # The caches' own statistics are two thirds of all; only their sizes say something, such as how many sessions there are.
         return (Metrics(port=9000, drop="vendor_.*", keep="vendor_statistics_approximate_entries"),)
 
+    def alerts(self) -> tuple[Alert, ...]:
+        """Return the alert that someone tries passwords."""
+        failed = 'keycloak_user_events_total{event="login",error!=""}'
+        return (
+            Alert(
+                name="LoginsFail",
+                # Not increase(): it does not see the first failures of a kind, which begin a series.
+                expression=(
+                    f"sum({failed}) - (sum({failed} offset 5m) or vector(0)) > {self.settings.monitoring.failed_logins}"
+                    ' and on () up{job="keycloak"} offset 5m == 1'
+                ),
+                seconds=0,
+                severity=Severity.WARNING,
+                kind="logins",
+                summary="{{ $value }} logins failed in 5 minutes",
+                description="Someone may be trying passwords, or a service that signs people in is misconfigured.",
+            ),
+        )
+
     def container(self, platform: Platform) -> Container:
         """Return Keycloak in production mode. Its public address is the same in browsers and in containers."""
         return Container(
-            command=("/opt/keycloak/bin/kc.sh", "start"),
+            command=(
+                "/opt/keycloak/bin/kc.sh",
+                "start",
+                # Logins that succeed are logged, too: an audit asks who was in, not only who was refused.
+                "--spi-events-listener--jboss-logging--success-level=info",
+            ),
             environment={
                 "KC_DB": "postgres",
                 "KC_DB_URL": "jdbc:postgresql://postgres:5432/keycloak",
@@ -77,6 +103,9 @@ class Keycloak(Service):
                 "KC_HTTP_ENABLED": "true",
                 "KC_HEALTH_ENABLED": "true",
                 "KC_METRICS_ENABLED": "true",
+                "KC_EVENT_METRICS_USER_ENABLED": "true",
+                # Services are told of a logout at their public addresses, and other identity providers may be inside, too.
+                "KC_TRUSTSTORE_PATHS": f"{FILES}/authority.pem",
                 # One node: no cluster to find.
                 "KC_CACHE": "local",
                 "KC_LOG_CONSOLE_OUTPUT": "json",
@@ -86,8 +115,9 @@ class Keycloak(Service):
             },
             secret_environment={
                 "KC_DB_PASSWORD": postgres.password(platform, "keycloak"),
-                "KC_BOOTSTRAP_ADMIN_CLIENT_SECRET": platform.secret("keycloak-deployment-secret"),
+                "KC_BOOTSTRAP_ADMIN_CLIENT_SECRET": platform.secret(CLIENT_SECRET),
             },
+            files={"authority.pem": pulumi.Output.from_input(platform.certificates.authority)},
             health=Health(command=http_health(9000, "/health/ready"), interval_seconds=5, start_seconds=180),
             networks=(Network.APPLICATIONS, Network.DATA, Network.OBSERVABILITY),
             ports=(PublishedPort(internal=8080, external=self.settings.admin_port),),
@@ -103,10 +133,11 @@ class Keycloak(Service):
         """Make the realm with its roles, groups, people and clients."""
         return realm.deploy(
             platform,
-            deployment,
+            parent=deployment,
+            server=deployment.container,
             url=f"http://127.0.0.1:{self.settings.admin_port}",
             client_id=CLIENT,
-            client_secret=platform.secret("keycloak-deployment-secret"),
+            client_secret=platform.secret(CLIENT_SECRET),
         )
 
 

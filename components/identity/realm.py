@@ -6,17 +6,19 @@ import pulumi
 import pulumi_keycloak as keycloak
 
 from components.context import Platform
-from components.service import Deployment, OidcClient
-from settings import Role
-
-GROUPS = {Role.ADMIN: "admins", Role.EDITOR: "editors", Role.VIEWER: "viewers"}
-"""The group whose members have a role; new people become viewers."""
+from components.identity import flows, identity_providers
+from components.identity.names import GROUPS
+from components.service import OidcClient
+from settings import Keycloak, Role
 
 DESCRIPTIONS = {
     Role.ADMIN: "Full access to all services",
     Role.EDITOR: "May change configuration and data",
     Role.VIEWER: "May look, and use the chat",
 }
+
+SIGNATURES = ["ES256", "RS256"]
+"""Algorithms of security keys and passkeys: the two that all of them know between them."""
 
 CLAIM = "roles"
 """The one claim in which every service finds a person's roles."""
@@ -28,17 +30,32 @@ def client_secret(platform: Platform, client_id: str) -> pulumi.Output[str]:
 
 
 def deploy(
-    platform: Platform, deployment: Deployment, *, url: str, client_id: str, client_secret: pulumi.Output[str]
+    platform: Platform,
+    *,
+    parent: pulumi.Resource,
+    server: pulumi.Resource,
+    url: str,
+    client_id: str,
+    client_secret: pulumi.Output[str],
 ) -> Sequence[pulumi.Resource]:
-    """Make the realm and everything in it; return what must be there before anyone can sign in."""
+    """Make the realm and everything in it; return what must be there before anyone can sign in.
+
+    Args:
+        platform: whose people and services they are.
+        parent: of every resource.
+        server: that must be there before, and with which everything goes.
+        url: at which the admin API is reached.
+        client_id: of the service account that manages Keycloak.
+        client_secret: its secret.
+    """
     provider = keycloak.Provider(
         "keycloak-provider",
         keycloak.ProviderArgs(url=url, client_id=client_id, client_secret=client_secret, initial_login=False),
         # Without this login at the first use, a preview would need the server that it is about to plan.
-        pulumi.ResourceOptions(parent=deployment, depends_on=[deployment.container]),
+        pulumi.ResourceOptions(parent=parent, depends_on=[server]),
     )
     # The realm lives in the database: when its server is deleted there is nobody to ask, and nothing is to be lost.
-    options = pulumi.ResourceOptions(parent=deployment, provider=provider, deleted_with=deployment.container)
+    options = pulumi.ResourceOptions(parent=parent, provider=provider, deleted_with=server)
     realm = _realm(platform, options)
     clients = [_client(platform, client, realm, options) for client in platform.clients()]
     granted: dict[Role, list[pulumi.Output[str]]] = {role: [] for role in Role}
@@ -46,8 +63,9 @@ def deploy(
         for role, client_role in roles:
             granted[role].append(client_role.id)
     groups: dict[Role, keycloak.Group] = {}
+    realm_roles: dict[Role, keycloak.Role] = {}
     for role in Role:
-        realm_role = keycloak.Role(
+        realm_roles[role] = keycloak.Role(
             f"role-{role}",
             keycloak.RoleArgs(
                 realm_id=realm.id, name=role, description=DESCRIPTIONS[role], composite_roles=granted[role] or None
@@ -59,7 +77,7 @@ def deploy(
         )
         keycloak.GroupRoles(
             f"group-{role}-roles",
-            keycloak.GroupRolesArgs(realm_id=realm.id, group_id=groups[role].id, role_ids=[realm_role.id]),
+            keycloak.GroupRolesArgs(realm_id=realm.id, group_id=groups[role].id, role_ids=[realm_roles[role].id]),
             options,
         )
     keycloak.DefaultGroups(
@@ -67,6 +85,14 @@ def deploy(
         keycloak.DefaultGroupsArgs(realm_id=realm.id, group_ids=[groups[Role.VIEWER].id]),
         options,
     )
+    made = flows.deploy(
+        realm,
+        platform.settings.keycloak,
+        admin=realm_roles[Role.ADMIN].name,
+        first_logins=frozenset(provider.new_accounts for provider in platform.settings.identity_providers),
+        options=options,
+    )
+    identity_providers.deploy(platform, realm, made, realm_roles, options)
     _users(platform, realm, groups, options)
     return [realm]
 
@@ -84,7 +110,7 @@ def _realm(platform: Platform, options: pulumi.ResourceOptions) -> keycloak.Real
             login_with_email_allowed=True,
             duplicate_emails_allowed=False,
             remember_me=True,
-            password_policy=f"length({rules.password_length}) and notUsername and notEmail and passwordHistory(3)",
+            password_policy=_password_policy(rules),
             access_token_lifespan=f"{rules.access_token_minutes}m0s",
             sso_session_idle_timeout=_hours(rules.session_idle_minutes),
             sso_session_max_lifespan=f"{rules.session_max_hours}h0m0s",
@@ -93,11 +119,27 @@ def _realm(platform: Platform, options: pulumi.ResourceOptions) -> keycloak.Real
             ),
             security_defenses=keycloak.RealmSecurityDefensesArgs(
                 brute_force_detection=keycloak.RealmSecurityDefensesBruteForceDetectionArgs(
-                    max_login_failures=rules.login_failures, wait_increment_seconds=60, max_failure_wait_seconds=900
+                    max_login_failures=rules.login_failures,
+                    wait_increment_seconds=60,
+                    max_failure_wait_seconds=rules.login_wait_minutes * 60,
                 )
             ),
+            # A code that was seen over a shoulder is worth nothing.
+            otp_policy=keycloak.RealmOtpPolicyArgs(type="totp", digits=6, period=30, code_reusable=False),
+            web_authn_policy=keycloak.RealmWebAuthnPolicyArgs(
+                relying_party_entity_name=platform.settings.chat.title, signature_algorithms=SIGNATURES
+            ),
+            web_authn_passwordless_policy=keycloak.RealmWebAuthnPasswordlessPolicyArgs(
+                relying_party_entity_name=platform.settings.chat.title,
+                signature_algorithms=SIGNATURES,
+                # Found without a name being typed, and opened by a finger, a face or a PIN: thus both factors in one.
+                discoverable_credential="required",
+                user_verification_requirement="required",
+                passwordless_passkeys_enabled=rules.passkeys,
+            ),
         ),
-        options,
+        # Bound to a flow that needs the realm first.
+        pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(ignore_changes=["browserFlow"])),
     )
     keycloak.RealmEvents(
         "realm-events",
@@ -112,18 +154,14 @@ def _realm(platform: Platform, options: pulumi.ResourceOptions) -> keycloak.Real
         ),
         options,
     )
-    keycloak.RequiredAction(
-        "one-time-password",
-        keycloak.RequiredActionArgs(
-            realm_id=realm.realm,
-            alias="CONFIGURE_TOTP",
-            name="Configure OTP",
-            enabled=True,
-            default_action=rules.multi_factor == "everyone",
-        ),
-        options,
-    )
     return realm
+
+
+def _password_policy(rules: Keycloak) -> str:
+    parts = [f"length({rules.password_length})", "notUsername", "notEmail"]
+    if rules.password_history:
+        parts.append(f"passwordHistory({rules.password_history})")
+    return " and ".join(parts)
 
 
 def _hours(minutes: int) -> str:
@@ -206,7 +244,6 @@ def _users(
         (user.username, user.email, user.role, f"user-{user.username}-password") for user in platform.settings.users
     ]
     for username, email, role, password in people:
-        second_factor = role is Role.ADMIN and rules.multi_factor == "admins"
         user = keycloak.User(
             f"user-{username}",
             keycloak.UserArgs(
@@ -217,13 +254,15 @@ def _users(
                 first_name=username.capitalize(),
                 last_name=platform.settings.chat.title,
                 enabled=True,
-                required_actions=["CONFIGURE_TOTP"] if second_factor else None,
                 initial_password=keycloak.UserInitialPasswordArgs(value=platform.secret(password, 20), temporary=False),
             ),
-            # The person may change name, password and second factor; the deployment does not set them back.
+            # The person may change name, password and second factor, and an administrator may lock the account
+            # (`./aikit users disable`); the deployment does not set them back.
             pulumi.ResourceOptions.merge(
                 options,
-                pulumi.ResourceOptions(ignore_changes=["initialPassword", "requiredActions", "firstName", "lastName"]),
+                pulumi.ResourceOptions(
+                    ignore_changes=["initialPassword", "requiredActions", "firstName", "lastName", "enabled"]
+                ),
             ),
         )
         keycloak.UserGroups(

@@ -9,7 +9,7 @@ from components.context import Platform
 from components.images import ALERTMANAGER, Image
 from components.observability.rules import WATCHDOG
 from components.service import FILES, Alert, Container, DataVolume, Health, Metrics, Network, Route, Service, Severity
-from settings import Monitoring, Role, SettingsError, named_file
+from settings import Monitoring, Role, read_file
 
 HOST = "alerts"
 PORT = 9093
@@ -97,14 +97,7 @@ def _secrets(chosen: Monitoring) -> dict[str, pulumi.Output[str]]:
         DISCORD: ("monitoring-discord-webhook-file", chosen.discord_webhook_file),
         EMAIL: ("monitoring-email-password-file", chosen.email_password_file),
     }
-    return {name: pulumi.Output.secret(_read(setting, path)) for name, (setting, path) in files.items() if path}
-
-
-def _read(setting: str, file: str) -> str:
-    try:
-        return named_file(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError((f"{setting} is {file!r}, which cannot be read: {error}.",)) from error
+    return {name: pulumi.Output.secret(read_file(setting, path)) for name, (setting, path) in files.items() if path}
 
 
 def configuration(chosen: Monitoring) -> str:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
 
+from providers.keycloak.authentication import Bindings, Execution, ExecutionConfig, Flow, Subflow
 from providers.keycloak.client import Keycloak, Settings
 from providers.keycloak.clients import (
     Client,
@@ -18,10 +19,13 @@ from providers.keycloak.events import RealmEvents, RequiredAction
 from providers.keycloak.groups import DefaultGroups, Group, UserGroups
 from providers.keycloak.identity_providers import (
     AttributeToRoleIdentityMapper,
+    GithubIdentityProvider,
     GoogleIdentityProvider,
     HardcodedGroupIdentityProviderMapper,
     HardcodedRoleIdentityMapper,
     IdentityProvider,
+    MicrosoftIdentityProvider,
+    SamlIdentityProvider,
 )
 from providers.keycloak.mappers import (
     AudienceProtocolMapper,
@@ -81,6 +85,7 @@ class KeycloakProvider(Provider[Keycloak]):
         AttributeToRoleIdentityMapper,
         AudienceProtocolMapper,
         AudienceResolveProtocolMapper,
+        Bindings,
         Client,
         ClientDefaultScopes,
         ClientOptionalScopes,
@@ -89,7 +94,11 @@ class KeycloakProvider(Provider[Keycloak]):
         ClientServiceAccountRole,
         DefaultGroups,
         DefaultRoles,
+        Execution,
+        ExecutionConfig,
+        Flow,
         FullNameProtocolMapper,
+        GithubIdentityProvider,
         GoogleIdentityProvider,
         Group,
         GroupMembershipProtocolMapper,
@@ -98,10 +107,13 @@ class KeycloakProvider(Provider[Keycloak]):
         HardcodedGroupIdentityProviderMapper,
         HardcodedRoleIdentityMapper,
         IdentityProvider,
+        MicrosoftIdentityProvider,
         Realm,
         RealmEvents,
         RequiredAction,
         Role,
+        SamlIdentityProvider,
+        Subflow,
         User,
         UserAttributeProtocolMapper,
         UserClientRoleProtocolMapper,

@@ -5,7 +5,18 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from providers.keycloak.client import Keycloak
-from providers.keycloak.mapping import FLAG, QUOTED_FLAG, SECRET, Field, Local, Mapped, Path, Representation, Some
+from providers.keycloak.mapping import (
+    FLAG,
+    QUOTED_FLAG,
+    SECRET,
+    Codec,
+    Field,
+    Local,
+    Mapped,
+    Path,
+    Representation,
+    Some,
+)
 from providers.keycloak.record import Record
 from providers.resource import Properties, ProviderError
 
@@ -41,6 +52,11 @@ _SHARED: dict[str, Mapped] = {
     "loginHint": _text("loginHint"),
     "extraConfig": Some("config", removed=""),
 }
+
+
+def _shared_but(*names: str) -> dict[str, Mapped]:
+    """Return what all kinds share but for those names, which a kind does not have."""
+    return {name: field for name, field in _SHARED.items() if name not in names}
 
 
 class _Broker(Record):
@@ -115,6 +131,82 @@ class GoogleIdentityProvider(_Broker):
         representation["config"]["useJwksUrl"] = "true"
 
 
+class GithubIdentityProvider(_Broker):
+    """GitHub."""
+
+    token: ClassVar[str] = "keycloak:oidc/githubIdentityProvider:GithubIdentityProvider"
+    fields: ClassVar[Mapping[str, Mapped]] = {
+        **_shared_but("acceptsPromptNoneForwardFromClient", "disableUserInfo", "loginHint"),
+        "alias": Field("alias", replaces=True, default="github"),
+        "providerId": Field("providerId", default="github"),
+        "clientId": _text("clientId", required=True),
+        "clientSecret": Field("config", "clientSecret", codec=SECRET, required=True, secret=True),
+        "defaultScopes": _text("defaultScope", default="user:email"),
+        "baseUrl": _text("baseUrl", default="https://github.com"),
+        "apiUrl": _text("apiUrl", default="https://api.github.com"),
+        "githubJsonFormat": _switch("githubJsonFormat"),
+    }
+
+
+class MicrosoftIdentityProvider(_Broker):
+    """Microsoft."""
+
+    token: ClassVar[str] = "keycloak:oidc/microsoftIdentityProvider:MicrosoftIdentityProvider"
+    fields: ClassVar[Mapping[str, Mapped]] = {
+        **_shared_but("loginHint"),
+        "alias": Field("alias", replaces=True, default="microsoft"),
+        "providerId": Field("providerId", default="microsoft"),
+        "clientId": _text("clientId", required=True),
+        "clientSecret": Field("config", "clientSecret", codec=SECRET, required=True, secret=True),
+        "tenantId": _text("tenantId", default=""),
+        "prompt": _text("prompt", default=""),
+        "defaultScopes": _text("defaultScope", default="openid profile email"),
+    }
+
+
+_NAME_FORMATS = {
+    "Windows Domain Qualified Name": "urn:oasis:names:tc:SAML:1.1:nameid-format:WindowsDomainQualifiedName",
+    "Persistent": "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent",
+    "Email": "urn:oasis:names:tc:SAML:1.1:nameid-format:emailAddress",
+    "Kerberos": "urn:oasis:names:tc:SAML:2.0:nameid-format:kerberos",
+    "X.509 Subject Name": "urn:oasis:names:tc:SAML:1.1:nameid-format:X509SubjectName",
+    "Unspecified": "urn:oasis:names:tc:SAML:1.1:nameid-format:unspecified",
+    "Transient": "urn:oasis:names:tc:SAML:2.0:nameid-format:transient",
+}
+"""Identifier of each name in the schema."""
+
+_NAME_FORMAT = Codec(
+    _NAME_FORMATS.__getitem__,
+    lambda identifier: next(name for name, known in _NAME_FORMATS.items() if known == identifier),
+)
+
+
+class SamlIdentityProvider(_Broker):
+    """Any SAML 2.0 provider."""
+
+    token: ClassVar[str] = "keycloak:saml/identityProvider:IdentityProvider"
+    fields: ClassVar[Mapping[str, Mapped]] = {
+        **_shared_but("acceptsPromptNoneForwardFromClient", "disableUserInfo"),
+        "alias": Field("alias", required=True, replaces=True),
+        "providerId": Field("providerId", default="saml"),
+        "entityId": _text("entityId", required=True),
+        "singleSignOnServiceUrl": _text("singleSignOnServiceUrl", required=True),
+        "singleLogoutServiceUrl": _text("singleLogoutServiceUrl"),
+        "signingCertificate": _text("signingCertificate"),
+        "validateSignature": _switch("validateSignature"),
+        "backchannelSupported": _switch("backchannelSupported"),
+        "nameIdPolicyFormat": Field("config", "nameIDPolicyFormat", codec=_NAME_FORMAT, choices=tuple(_NAME_FORMATS)),
+        "postBindingAuthnRequest": _switch("postBindingAuthnRequest"),
+        "postBindingResponse": _switch("postBindingResponse"),
+        "postBindingLogout": _switch("postBindingLogout"),
+        "forceAuthn": _switch("forceAuthn"),
+        "wantAssertionsSigned": _switch("wantAssertionsSigned"),
+        "wantAssertionsEncrypted": _switch("wantAssertionsEncrypted"),
+        "principalType": _text("principalType", default=""),
+        "principalAttribute": _text("principalAttribute", default=""),
+    }
+
+
 _MAPPER: dict[str, Mapped] = {
     "realm": Local(required=True, replaces=True),
     "identityProviderAlias": Field("identityProviderAlias", required=True, replaces=True),
@@ -167,7 +259,7 @@ class HardcodedGroupIdentityProviderMapper(_BrokerMapper):
 
 
 class AttributeToRoleIdentityMapper(_BrokerMapper):
-    """A role for those users of an OpenID Connect provider who have a claim with a certain value."""
+    """A role for those users of a provider who have a claim (OpenID Connect) or attribute (SAML) with a certain value."""
 
     token: ClassVar[str] = "keycloak:index/attributeToRoleIdentityMapper:AttributeToRoleIdentityMapper"
     fields: ClassVar[Mapping[str, Mapped]] = {
@@ -175,8 +267,10 @@ class AttributeToRoleIdentityMapper(_BrokerMapper):
         "role": _text("role", required=True),
         "claimName": _text("claim"),
         "claimValue": _text("claim.value"),
+        "attributeName": _text("attribute.name"),
+        "attributeValue": _text("attribute.value"),
     }
-    _KINDS: ClassVar[dict[str, str]] = {"oidc": "oidc-role-idp-mapper"}
+    _KINDS: ClassVar[dict[str, str]] = {"oidc": "claim", "saml": "attribute"}
 
     def kind(self, client: Keycloak, inputs: Properties) -> str:
         """Return Keycloak's name of this kind of mapper."""
@@ -184,8 +278,10 @@ class AttributeToRoleIdentityMapper(_BrokerMapper):
         provider = str(client.get("realms", realm, "identity-provider", "instances", alias)["providerId"])
         if provider not in self._KINDS:
             raise ProviderError(
-                f"{self.token} '{inputs['name']}': the kind '{provider}' of '{alias}' is not supported, only oidc"
+                f"{self.token} '{inputs['name']}': the kind '{provider}' of '{alias}' is not supported,"
+                f" only {' and '.join(self._KINDS)}"
             )
-        if not inputs.get("claimName") or not inputs.get("claimValue"):
-            raise ProviderError(f"{self.token} '{inputs['name']}': claimName and claimValue are needed")
-        return self._KINDS[provider]
+        what = self._KINDS[provider]
+        if not inputs.get(f"{what}Name") or not inputs.get(f"{what}Value"):
+            raise ProviderError(f"{self.token} '{inputs['name']}': {what}Name and {what}Value are needed")
+        return f"{provider}-role-idp-mapper"

@@ -1,12 +1,16 @@
 """One login: people sign in at Keycloak and are themselves in the chat."""
 
+import dataclasses
 import json
 import re
+import time
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.conftest import Deployed, Person
+from tests.e2e.conftest import Deployed, Person, aikit
+from tests.e2e.test_4_monitoring import query
 
 WHO = "async () => (await fetch('/api/v1/auths/', {headers: {Authorization: 'Bearer ' + localStorage.token}})).json()"
 ASK = """async (model) => {
@@ -72,6 +76,7 @@ def test_the_sign_in_page_speaks_spanish_to_those_who_do(platform: Deployed, bro
     page = context.new_page()
     page.goto(platform.url("chat"), wait_until="domcontentloaded")
     expect(page.get_by_role("button", name=re.compile("Iniciar|Acceder|Entrar"))).to_be_visible(timeout=30_000)
+    expect(page.locator("#kc-header-wrapper")).to_have_text(platform.settings.chat.title)
     context.close()
 
 
@@ -112,3 +117,74 @@ def test_nobody_signs_in_past_keycloak(platform: Deployed) -> None:
         for user in ("admin", "pulumi"):
             grant = {**password, "client_id": "admin-cli", "username": user}
             assert "access_token" not in client.post(master, data=grant).json()
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+@pytest.mark.spec("SSO-04", "SSO-19", "SEC-03", "SEC-08")
+def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deployed, person: Person) -> None:
+    added = json.loads(aikit("users", "add", "ada", "--email", "ada@example.org", "--role", "editor", "--json").stdout)
+    chat, page = platform.url("chat"), person.page
+    person.open_sign_in(chat)
+    page.locator("#username").fill("ada")
+    page.locator("#password").fill(added["password"])
+    page.locator("#kc-login").click()
+    chosen = "a password of her own"
+    page.locator("#password-new").fill(chosen)
+    page.locator("#password-confirm").fill(chosen)
+    page.keyboard.press("Enter")
+    page.locator("#chat-input").wait_for()
+    assert page.evaluate(WHO)["role"] == "user"
+
+    # Signing out of the chat is signing out of everything.
+    leave = page.evaluate(
+        "async () => (await fetch('/api/v1/auths/signout', {method: 'POST',"
+        " headers: {Authorization: 'Bearer ' + localStorage.token}})).json()"
+    )
+    # In another page: the chat's own notices that it was signed out, and leaves, too.
+    person = dataclasses.replace(person, page=person.context.new_page())
+    page.close()
+    page = person.page
+    page.goto(leave["redirect_url"])
+    page.evaluate("() => localStorage.clear()")
+    person.open_sign_in(chat)
+    page.locator("#username").fill("ada")
+    page.locator("#password").fill(chosen)
+    page.locator("#kc-login").click()
+    page.locator("#chat-input").wait_for()
+    token = page.evaluate("() => localStorage.token")
+    with platform.client() as client:
+
+        def asked() -> int:
+            return client.get(f"{chat}/api/v1/auths/", headers={"Authorization": f"Bearer {token}"}).status_code
+
+        assert asked() == 200
+        # The chat hears of it from Keycloak, while the page is open.
+        aikit("users", "disable", "ada")
+        wait_for(lambda: asked() == 401)
+    listed = {row["username"]: row for row in json.loads(aikit("users", "list", "--json").stdout)}
+    assert (listed["ada"]["enabled"], listed["ada"]["declared"]) == (False, False)
+    assert {name: row["role"] for name, row in listed.items()} == {
+        "ada": "editor",
+        "admin": "admin",
+        "edith": "editor",
+        "victor": "viewer",
+    }
+    person.open_sign_in(chat)
+    page.locator("#username").fill("ada")
+    page.locator("#password").fill(chosen)
+    page.locator("#kc-login").click()
+    expect(page.get_by_text("Account is disabled")).to_be_visible()
+    log = platform.container("keycloak").logs(tail=400).decode()
+    for event in ('type=\\"LOGIN\\"', 'type=\\"LOGIN_ERROR\\"', 'type=\\"LOGOUT\\"'):
+        assert event in log, event
+    refused = 'sum by (job) (keycloak_user_events_total{event="login",error="user_disabled"}) >= 1'
+    wait_for(lambda: "keycloak" in query(platform, refused))
+    # A user name that is taken is no other person's.
+    again = aikit("users", "add", "ada", "--email", "other@example.org", check=False)
+    assert (again.returncode, "is taken" in again.stderr) == (2, True)

@@ -9,7 +9,7 @@ import pytest
 from policies.catalogue import BY_ID, POLICIES
 from policies.check import findings
 from policies.containers import CONTAINER, REMOTE_IMAGE, haproxy_tls, secret_name, split_image
-from policies.identity import CLIENT, REALM, VAULT_AUDIT, VAULT_POLICY, VAULT_ROLE
+from policies.identity import CLIENT, EXECUTION, REALM, VAULT_AUDIT, VAULT_POLICY, VAULT_ROLE
 from policies.infrastructure import LOCALLY_SIGNED, NETWORK, PRIVATE_KEY, SELF_SIGNED, VOLUME
 from policies.model import Environment, Subject, environment_of
 from policies.values import UNKNOWN, seconds, unknown
@@ -424,6 +424,13 @@ CASES = (
         unknown=({"registrationAllowed": UNKNOWN},),
     ),
     Case(
+        policy="identity-providers",
+        type="keycloak:oidc/identityProvider:IdentityProvider",
+        good=({}, {"trustEmail": False, "tokenUrl": "https://example.org/token"}),
+        bad=({"trustEmail": True}, {"tokenUrl": "http://example.org/token"}),
+        unknown=({"trustEmail": UNKNOWN}, {"jwksUrl": UNKNOWN}),
+    ),
+    Case(
         policy="vault-paths",
         type=VAULT_POLICY,
         good=({"policy": 'path "kv/data/aikit/chat" { capabilities = ["read"] }'},),
@@ -492,9 +499,8 @@ def test_what_is_not_known_is_said_and_does_not_fail(case: Case) -> None:
 
 def test_every_policy_is_tested_and_described() -> None:
     """No policy is without a test, a title, a reason, a cure, or a file that enforces it."""
-    assert {case.policy for case in CASES} | {"vault-audit", "routes-single-sign-on", "data-volumes-backed-up"} == set(
-        BY_ID
-    )
+    elsewhere = {"second-factor", "vault-audit", "routes-single-sign-on", "data-volumes-backed-up"}
+    assert {case.policy for case in CASES} | elsewhere == set(BY_ID)
     assert len(BY_ID) == len(POLICIES)
     for policy in POLICIES:
         assert policy.title, policy.id
@@ -507,6 +513,22 @@ def test_every_policy_is_tested_for_unknown_values_where_it_reads_one() -> None:
     """Only rules that look at things that are always known have no unknown case."""
     without = {case.policy for case in CASES} - {case.policy for case in CASES if case.unknown}
     assert without == {"no-default-bridge", "no-engine-socket", "security-profiles", "data-volumes-protected"}
+
+
+@pytest.mark.spec("SEC-05")
+def test_a_realm_in_which_a_password_is_enough_is_found() -> None:
+    """Alternatives do not count: they are asked only of those who have one."""
+    policy = BY_ID["second-factor"]
+    realm = Subject(type=REALM, name="realm", urn="a")
+
+    def step(authenticator: str, requirement: str) -> Subject:
+        properties = {"authenticator": authenticator, "requirement": requirement}
+        return Subject(type=EXECUTION, name="step", urn="b", properties=properties)
+
+    offered = step("auth-otp-form", "ALTERNATIVE")
+    assert [subject.name for subject, _ in findings(policy, [realm, offered])] == ["realm"]
+    assert list(findings(policy, [realm, offered, step("auth-otp-form", "REQUIRED")])) == []
+    assert list(findings(policy, [offered])) == []
 
 
 def test_vault_without_audit_is_found() -> None:

@@ -8,20 +8,26 @@ import io
 import json
 import secrets
 import tarfile
+import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import docker
+import httpx
 import pytest
 from docker import DockerClient
+from docker.models.containers import Container
 from pulumi import automation
 
 from providers.catalogue import PROVIDERS
+from providers.keycloak.client import Keycloak, Settings
 from providers.server import serve
 from toolchain.engine import engine
 
 IMAGE = "aikit-test/busybox:1"
+CLIENT_ID = "pulumi"
+CLIENT_SECRET = "bootstrap-7d1c"
 Program = Callable[[], None]
 
 
@@ -147,3 +153,54 @@ def busybox(client: DockerClient) -> str:
             archive.addfile(link)
     client.api.import_image_from_data(buffer.getvalue(), repository="aikit-test/busybox", tag="1")
     return IMAGE
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """A Keycloak that answers."""
+
+    url: str
+    admin: Keycloak
+
+
+@pytest.fixture(scope="session")
+def server() -> Generator[Server]:
+    """Run the newest local Keycloak image with a database in memory."""
+    engine = docker.from_env()
+    images = engine.images.list(name="aikit/keycloak")
+    if not images:
+        pytest.skip("there is no local image aikit/keycloak; build the images first")
+    newest = max(images, key=lambda image: str(image.attrs["Created"]))
+    container = engine.containers.run(
+        newest.tags[0],
+        ["start-dev"],
+        detach=True,
+        auto_remove=True,
+        ports={"8080/tcp": ("127.0.0.1", 0)},
+        environment={
+            "KC_DB": "dev-mem",
+            "KC_BOOTSTRAP_ADMIN_CLIENT_ID": CLIENT_ID,
+            "KC_BOOTSTRAP_ADMIN_CLIENT_SECRET": CLIENT_SECRET,
+            "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC",
+        },
+    )
+    try:
+        url = _wait(container)
+        yield Server(url, Keycloak(Settings(url=url, client_id=CLIENT_ID, client_secret=CLIENT_SECRET)))
+    finally:
+        container.kill()
+
+
+def _wait(container: Container) -> str:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        container.reload()
+        if bindings := container.ports.get("8080/tcp"):
+            url = f"http://127.0.0.1:{bindings[0]['HostPort']}"
+            try:
+                if httpx.get(f"{url}/realms/master", timeout=10).is_success:
+                    return url
+            except httpx.HTTPError:
+                pass
+        time.sleep(1)
+    raise TimeoutError(container.logs(tail=20).decode())

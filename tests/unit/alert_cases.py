@@ -72,6 +72,8 @@ CONNECTIONS = 'pg_stat_database_numbackends{datname="open-webui"}'
 SIZE = 'pg_database_size_bytes{datname="open-webui"}'
 PROBE = 'probe_success{instance="https://chat.localhost/health",service="open-webui"}'
 EXPIRY = 'probe_ssl_earliest_cert_expiry{instance="https://chat.localhost/health"}'
+KEYCLOAK = 'up{job="keycloak",instance="keycloak:9000"}'
+FAILED = 'keycloak_user_events_total{event="login",error="invalid_user_credentials",realm="aikit"}'
 DAY = 86_400
 
 CASES: Mapping[str, Case] = {
@@ -124,6 +126,17 @@ CASES: Mapping[str, Case] = {
         fires={SIZE: f"{10 * 1024**3 + 1}x100"}, quiet=({SIZE: f"{10 * 1024**3}x100"},), minute=62
     ),
     "ProbeFailed": Case(fires={PROBE: "0x60"}, quiet=({PROBE: "1x60"}, {PROBE: "1x8 0x1 1x30"}), service="open-webui"),
+    "LoginsFail": Case(
+        # A kind of failure that was never seen before begins a series.
+        fires={KEYCLOAK: "1x60", FAILED: "_x7 21x60"},
+        quiet=(
+            {KEYCLOAK: "1x60", FAILED: "_x7 20x60"},
+            {KEYCLOAK: "1x60", FAILED: "500x60"},
+            # Keycloak began again, or Prometheus has just begun.
+            {KEYCLOAK: "1x60", FAILED: "500x7 3x60"},
+            {KEYCLOAK: "_x7 1x60", FAILED: "_x7 500x60"},
+        ),
+    ),
     "RedisDown": Case(fires={"redis_up": "0x60"}, quiet=({"redis_up": "1x60"},)),
     "RulesFail": Case(
         fires={"prometheus_rule_evaluation_failures_total": "0+1x60"},

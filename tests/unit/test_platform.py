@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from components.context import INTERNAL
+from components.identity import access
 from components.images import Machine
 from components.platform import deploy
 from components.registry import SERVICES, deployed, left_out
@@ -182,18 +183,58 @@ def test_clients_use_the_code_flow_with_pkce_and_exact_addresses() -> None:
     assert {"admin", "editor", "viewer"} <= names
 
 
-@pytest.mark.spec("SEC-05")
-def test_who_needs_a_second_factor_follows_the_setting() -> None:
-    def factors(**values: Any) -> tuple[bool, list[Any]]:
-        plan = variant("dev", **values)
-        users = {item.name: item.properties.get("requiredActions") for item in of_type(plan, "User")}
-        action = of_type(plan, "RequiredAction")[0].properties["defaultAction"]
-        return bool(action), [users["user-admin"], users["user-ada"]]
+@pytest.mark.spec("SSO-20")
+def test_the_table_of_people_roles_and_services_is_current() -> None:
+    assert access.FILE.read_text(encoding="utf-8") == access.document(), "run: python -m components.identity.access"
+    for row in (
+        "| Open WebUI | `chat.<domain>` | admin | user | user |",
+        "| test | edith | edith@example.org | editor |",
+    ):
+        assert row in access.document()
 
-    ada: Any = [{"username": "ada", "email": "ada@example.org"}]
-    assert factors(users=ada) == (False, [None, None])
-    assert factors(users=ada, keycloak_multi_factor="admins") == (False, [["CONFIGURE_TOTP"], None])
-    assert factors(users=ada, keycloak_multi_factor="everyone") == (True, [None, None])
+
+@pytest.mark.spec("SEC-05", "SEC-08")
+def test_who_needs_a_second_factor_follows_the_setting() -> None:
+    def demanded(**values: Any) -> list[str]:
+        steps = of_type(variant("dev", keycloak_realm="aikit", **values), "Execution")
+        return [
+            str(step.properties["authenticator"])
+            for step in steps
+            if step.properties["parentFlowAlias"] == "aikit-browser-enrolment"
+        ]
+
+    conditions = ["conditional-sub-flow-executed", "conditional-credential"]
+    assert demanded(keycloak_multi_factor="optional") == []
+    assert sorted(demanded(keycloak_multi_factor="everyone")) == sorted([*conditions, "auth-otp-form"])
+    admins = [*conditions, "conditional-user-role", "auth-otp-form"]
+    assert sorted(demanded(keycloak_multi_factor="admins")) == sorted(admins)
+    # Nothing but the settings file makes production strict, so it must.
+    assert load("prod").keycloak.multi_factor == "admins"
+
+
+@pytest.mark.spec("SEC-08")
+def test_rules_for_passwords_and_sessions_follow_the_settings() -> None:
+    plan = variant(
+        "dev",
+        keycloak_password_length=15,
+        keycloak_password_history=0,
+        keycloak_login_wait_minutes=7,
+        keycloak_sessions_per_person=0,
+        keycloak_session_max_hours=3,
+        keycloak_passkeys=False,
+    )
+    (made,) = of_type(plan, "Realm")
+    properties: Any = made.properties
+    assert properties["passwordPolicy"] == "length(15) and notUsername and notEmail"
+    assert properties["securityDefenses"]["bruteForceDetection"]["maxFailureWaitSeconds"] == 420
+    assert properties["webAuthnPasswordlessPolicy"]["passwordlessPasskeysEnabled"] is False
+    assert not [
+        step for step in of_type(plan, "Execution") if step.properties["authenticator"] == "user-session-limits"
+    ]
+    actions = {item.properties["alias"]: item.properties["enabled"] for item in of_type(plan, "RequiredAction")}
+    assert actions["webauthn-register-passwordless"] is False
+    # The chat's own token ends with the session.
+    assert "JWT_EXPIRES_IN=3h" in container(plan, "open-webui")["envs"]
 
 
 @pytest.mark.spec("TLS-04", "TLS-06")

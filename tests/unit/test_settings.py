@@ -29,6 +29,17 @@ def test_the_stacks_files_are_sound(stack: str) -> None:
     assert isinstance(load(stack), Settings)
 
 
+GITHUB = {"name": "hub", "kind": "github", "client_id": "x", "client_secret_file": "x"}
+OIDC = {
+    **GITHUB,
+    "kind": "oidc",
+    "issuer": "https://example.org",
+    "sign_in_url": "https://example.org/auth",
+    "token_url": "https://example.org/token",
+    "keys_url": "https://example.org/keys",
+}
+
+
 @pytest.mark.spec("OPS-02")
 @pytest.mark.parametrize(
     ("values", "sentence"),
@@ -53,6 +64,20 @@ def test_the_stacks_files_are_sound(stack: str) -> None:
         ({"models": [{"name": "a"}, {"name": "a"}]}, "'a' twice"),
         ({"models": [{"name": "a", "sise": 1}]}, "models[0].sise is not a setting"),
         ({"ollama-keep-alive": "soon"}, "ollama-keep-alive is"),
+        ({"keycloak-password-length": 6}, "keycloak-password-length is 6"),
+        ({"keycloak-multi-factor": "some"}, 'keycloak-multi-factor is "some"'),
+        ({"keycloak-session-idle-minutes": 90, "keycloak-session-max-hours": 1}, "at most keycloak-session-max-hours"),
+        ({"identity-providers": [{"name": "x", "kind": "myspace"}]}, "identity-providers[0].kind is"),
+        ({"identity-providers": [GITHUB, GITHUB]}, "'hub' twice"),
+        ({"identity-providers": [{"name": "x", "kind": "github"}]}, "needs client_id, client_secret_file"),
+        ({"identity-providers": [{**GITHUB, "new_accounts": True}]}, "would let in everyone"),
+        ({"identity-providers": [{**GITHUB, "issuer": "x"}]}, "which has no issuer"),
+        (
+            {"identity-providers": [{**OIDC, "token_url": "http://example.org/token"}]},
+            "identity-providers[0].token_url is",
+        ),
+        ({"identity-providers": [{**OIDC, "sign_in_url": "https://example.org/*"}]}, "must be an https address"),
+        ({"identity-providers": [{**OIDC, "roles_claim": "groups"}]}, "together with admin_value"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_value(values: dict[str, Any], sentence: str) -> None:

@@ -1,0 +1,66 @@
+"""Who may do what where, as a document: ``python -m components.identity.access`` writes ``docs/access.md``."""
+
+from collections.abc import Sequence
+
+from components.identity.names import GROUPS
+from components.identity.realm import DESCRIPTIONS
+from components.registry import SERVICES
+from components.service import Service
+from settings import ROOT, Role, load, parse
+
+FILE = ROOT / "docs" / "access.md"
+
+
+def stacks() -> list[str]:
+    """Return the stacks that have settings, by name."""
+    return sorted(file.name.split(".")[1] for file in ROOT.glob("Pulumi.*.yaml"))
+
+
+def document() -> str:
+    """Return the text of ``docs/access.md``: roles, what each is in every service, and who has which in each stack."""
+    services = [kind(parse({})) for kind in SERVICES]
+    lines = [
+        "# Who may do what",
+        "",
+        "Written by `python -m components.identity.access` from the services' clients and the stacks' settings.",
+        "",
+        "| role | group in Keycloak | meaning |",
+        "|---|---|---|",
+        *(f"| {role} | {GROUPS[role]} | {DESCRIPTIONS[role]} |" for role in Role),
+        "",
+        "## In each service",
+        "",
+        "A person's role includes these roles of each service's client. Whoever has none is refused there.",
+        "",
+        "| service | address | " + " | ".join(Role) + " |",
+        "|---|---|" + "---|" * len(Role),
+        *_service_rows(services),
+        "",
+        "## In each stack",
+        "",
+        "Declared by the settings; `./aikit users list` shows everyone, those added later, too.",
+        "",
+        "| stack | user | e-mail | role |",
+        "|---|---|---|---|",
+    ]
+    for stack in stacks():
+        chosen = load(stack)
+        people = [(chosen.keycloak.administrator, chosen.keycloak.administrator_email, Role.ADMIN)]
+        people += [(user.username, user.email, user.role) for user in chosen.users]
+        lines += [f"| {stack} | {username} | {email} | {role} |" for username, email, role in people]
+    return "\n".join(lines) + "\n"
+
+
+def _service_rows(services: Sequence[Service]) -> list[str]:
+    rows: list[str] = []
+    for service in services:
+        for client in service.clients():
+            cells = [
+                ", ".join(name for name, roles in client.roles.items() if role in roles) or "refused" for role in Role
+            ]
+            rows.append(f"| {client.title} | `{client.host}.<domain>` | {' | '.join(cells)} |")
+    return rows
+
+
+if __name__ == "__main__":
+    FILE.write_text(document(), encoding="utf-8")
