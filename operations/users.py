@@ -17,8 +17,11 @@ from providers.keycloak.client import Settings as Connection
 from providers.resource import ProviderError
 from settings import HTTPS, Role, Settings, User, sentences
 
-ANSWER_SECONDS = 5.0
-"""How long a Keycloak that does not answer is waited for: it may be starting again."""
+CONNECT_SECONDS = 5.0
+"""How long a Keycloak that refuses connections is waited for: it may be starting again."""
+
+ANSWER_SECONDS = 20.0
+"""How long an answer may take: someone waits."""
 
 PASSWORD_LENGTH = 20
 """Characters of a generated password, unless the settings demand more; it is typed once."""
@@ -255,7 +258,12 @@ def people(options: Options) -> Generator[People]:
     url = f"http://127.0.0.1:{settings.admin_port}"
     admin = Keycloak(
         Connection(
-            url=url, client_id=CLIENT, client_secret=secret, timeout=ANSWER_SECONDS, startup_seconds=ANSWER_SECONDS
+            url=url,
+            client_id=CLIENT,
+            client_secret=secret,
+            timeout=CONNECT_SECONDS,
+            answer_seconds=ANSWER_SECONDS,
+            startup_seconds=CONNECT_SECONDS,
         )
     )
     try:

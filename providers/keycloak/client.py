@@ -20,8 +20,10 @@ STARTUP_SECONDS = 60.0
 
 _RETRY_SECONDS = 1.0
 _TOKEN_MARGIN_SECONDS = 10.0
+
 # On a small machine a realm takes longer than the official default of 5 s, and repeating its creation is a conflict.
-_LEAST_ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 120.0
+"""How long an answer may take."""
 
 
 class ApiError(ProviderError):
@@ -55,6 +57,7 @@ class Settings:
     """A ready token, used as it is instead of a login."""
     timeout: float = 15.0
     """Seconds for a connection; an answer may take longer."""
+    answer_seconds: float = ANSWER_SECONDS
     root_ca_certificate: str = ""
     """PEM text of a root to trust beside the system's."""
     tls_insecure_skip_verify: bool = False
@@ -71,7 +74,7 @@ class Keycloak:
         self._admin_url = (settings.admin_url or settings.url).rstrip("/") + settings.base_path + "/admin"
         self._http = httpx.Client(
             verify=_tls(settings),
-            timeout=httpx.Timeout(max(settings.timeout, _LEAST_ANSWER_SECONDS), connect=settings.timeout),
+            timeout=httpx.Timeout(max(settings.timeout, settings.answer_seconds), connect=settings.timeout),
             headers=dict(settings.headers),
         )
         self._lock = threading.Lock()
