@@ -59,6 +59,10 @@ def _service_rows(services: Sequence[Service]) -> list[str]:
                 ", ".join(name for name, roles in client.roles.items() if role in roles) or "refused" for role in Role
             ]
             rows.append(f"| {client.title} | `{client.host}.<domain>` | {' | '.join(cells)} |")
+        for route in service.routes():
+            if route.roles:
+                cells = ["may enter" if role in route.roles else "refused" for role in Role]
+                rows.append(f"| {route.title} | `{route.host}.<domain>` | {' | '.join(cells)} |")
     return rows
 
 

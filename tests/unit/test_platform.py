@@ -188,6 +188,7 @@ def test_the_table_of_people_roles_and_services_is_current() -> None:
     assert access.FILE.read_text(encoding="utf-8") == access.document(), "run: python -m components.identity.access"
     for row in (
         "| Open WebUI | `chat.<domain>` | admin | user | user |",
+        "| Prometheus: measurements | `metrics.<domain>` | may enter | refused | refused |",
         "| test | edith | edith@example.org | editor |",
     ):
         assert row in access.document()
