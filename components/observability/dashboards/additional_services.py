@@ -115,7 +115,10 @@ def dashboard(sources: Sources) -> Dashboard:
             curves(
                 "Alerts",
                 "short",
-                Query('count by (severity) (ALERTS{alertstate="firing",severity!="none"})', "{{severity}}"),
+                *(
+                    Query(f'count(ALERTS{{alertstate="firing",severity="{severity}"}}) or vector(0)', severity)
+                    for severity in ("critical", "warning", "info")
+                ),
             ),
             curves(
                 "Messages",
