@@ -207,6 +207,19 @@ class History:
         """Return the deployment that a return repeated, so that going back further goes on from there."""
         return next((each for each in self.entries() if each.number == entry.returns_to), entry)
 
+    def judged(self, entry: Entry) -> bool:
+        """Whether the same program was deployed earlier on the same day, so that the policies would say the same.
+
+        The day counts because exemptions end.
+        """
+        return any(
+            each.good
+            and each.program == entry.program
+            and each.started.astimezone().date() == entry.started.astimezone().date()
+            for each in self.entries()
+            if each.returns_to is None
+        )
+
     def program(self, entry: Entry) -> Path:
         """Return the folder with the program of a deployment."""
         return self._folder / "programs" / entry.program

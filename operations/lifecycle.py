@@ -68,8 +68,8 @@ def _deploy(options: Options, record: history.Record) -> Exit:
     again = record.entry.returns_to is not None
     with prepared(options, "up") as ready:
         _refuse_foreign(options, ready.in_docker)
-        if not again:
-            # What comes back was judged when it was deployed first; an exemption that ended since must not stand in its way.
+        # What comes back was judged when it was deployed first; an exemption that ended since must not stand in its way.
+        if not again and not history.History(options.project, options.stack).judged(record.entry):
             _check_policies(options)
         with ready.session() as session:
             refreshed = recover(session, ready.in_docker)

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Generator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ import pytest
 
 from operations import history
 from operations.history import Entry, History, Result
+from operations.project import Project
 from tests.operations import tiny
 from tests.operations.conftest import ROOT, Outcome, Tiny, free_port, wait_for, without_own_environment
 
@@ -265,6 +267,27 @@ def test_ten_programs_and_the_last_good_one_are_kept(stack: Tiny) -> None:
     good = deployments.last_good()
     assert good
     assert (deployments.program(good) / "program.py").read_text() == "number = 1"
+
+
+def test_the_policies_judge_a_program_once_a_day(tmp_path: Path) -> None:
+    """Only what was deployed, with every file the same and on the same day: exemptions end, and settings change the plan."""
+    (tmp_path / "Pulumi.dev.yaml").write_text("config: {}\n")
+    deployments = History(Project(root=tmp_path), "dev")
+
+    def deploy(result: Result) -> Entry:
+        record = deployments.begin()
+        deployments.end(record.entry.model_copy(update={"result": result}))
+        return record.entry
+
+    assert not deployments.judged(deploy(Result.FAILED))
+    first = deploy(Result.SUCCEEDED)
+    again = deploy(Result.FAILED)
+    assert deployments.judged(again)
+    assert not deployments.judged(again.model_copy(update={"started": again.started + timedelta(days=1)}))
+    (tmp_path / "Pulumi.dev.yaml").write_text("config: {'aikit:http-port': 81}\n")
+    changed = deploy(Result.FAILED)
+    assert changed.program != first.program
+    assert not deployments.judged(changed)
 
 
 def test_what_is_no_program_is_not_kept(tmp_path: Path) -> None:
