@@ -254,9 +254,13 @@ def _record(program: Callable[[], None], stack: str, project: str, root: Path, c
 
     import pulumi
     from pulumi.runtime import mocks, set_all_config
-    from pulumi.runtime.settings import get_root_resource
+    from pulumi.runtime.settings import SETTINGS, get_root_resource
     from pulumi.runtime.stack import run_pulumi_func
 
+    tracked: Any = SETTINGS
+    # What a failed run left in this process would be waited for, and never come.
+    tracked.rpc_manager.clear()
+    tracked.outputs.clear()
     from_wire = _Reader(root=root)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

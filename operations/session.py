@@ -57,6 +57,7 @@ class Session:
         from pulumi.automation.errors import CommandError
 
         async def program() -> None:
+            _forget_outputs()
             self.project.deploy(self.settings, self.machine, self.name)
             await _outputs()
 
@@ -88,6 +89,16 @@ class Session:
         if not reasons:
             reasons = _engine_errors(text)
         return [*reasons, f"The whole transcript is in {self.log}."]
+
+
+def _forget_outputs() -> None:
+    """Forget what an earlier run of this process left unfinished when it failed: it would be waited for, and never come."""
+    from pulumi.runtime.settings import SETTINGS
+
+    tracked: Any = SETTINGS
+    known = asyncio.get_running_loop()
+    with tracked.lock:
+        tracked.outputs.difference_update([task for task in tracked.outputs if task.get_loop() is not known])
 
 
 async def _outputs() -> None:
