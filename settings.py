@@ -574,6 +574,15 @@ class Grafana(Model):
     memory_mb: int = Field(512, ge=128, le=65_536, description="Memory limit of Grafana, in MiB.")
 
 
+class Jenkins(Model):
+    """Jenkins, which runs pipelines."""
+
+    deploy: bool = Field(
+        default=False, description="Whether there is a Jenkins; only where images are pulled, it is never built."
+    )
+    memory_mb: int = Field(2048, ge=512, le=65_536, description="Memory limit of Jenkins, in MiB.")
+
+
 class Costs(Model):
     """Prices that the cost dashboard computes with. What is set to 0 costs nothing."""
 
@@ -641,6 +650,7 @@ class Settings(Model):
     monitoring: Monitoring = Field(default_factory=lambda: Monitoring.model_validate({}))
     deployments: Deployments = Field(default_factory=lambda: Deployments.model_validate({}))
     grafana: Grafana = Field(default_factory=lambda: Grafana.model_validate({}))
+    jenkins: Jenkins = Field(default_factory=lambda: Jenkins.model_validate({}))
     costs: Costs = Field(default_factory=lambda: Costs.model_validate({}))
 
     @model_validator(mode="after")

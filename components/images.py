@@ -76,6 +76,7 @@ REDIS_EXPORTER = Image(official="docker.io/oliver006/redis_exporter:v1.69.0-alpi
 BLACKBOX_EXPORTER = Image(official="docker.io/prom/blackbox-exporter:v0.26.0", built="observability")
 TELEGRAF = Image(official="docker.io/library/telegraf:1.35.4", built="telegraf")
 GRAFANA = Image(official="docker.io/grafana/grafana:12.3.2")
+JENKINS = Image(official="docker.io/jenkins/jenkins:2.541.1-lts-jdk21")
 NVIDIA_EXPORTER = Image(official="docker.io/nvidia/dcgm-exporter:3.3.9-3.6.1-ubuntu22.04")
 SIGN_IN_PROXY = Image(built="sign-in-proxy")
 

@@ -18,6 +18,7 @@ from components.observability.postgres_exporter import PostgresExporter
 from components.observability.prometheus import Prometheus
 from components.observability.redis_exporter import RedisExporter
 from components.observability.telegraf import Telegraf
+from components.pipelines.jenkins import Jenkins
 from components.service import Service
 from settings import Settings
 
@@ -39,6 +40,7 @@ SERVICES: tuple[type[Service], ...] = (
     Telegraf,
     Prometheus,
     Grafana,
+    Jenkins,
 )
 
 

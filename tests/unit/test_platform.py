@@ -361,3 +361,37 @@ def test_a_service_is_one_file_and_one_line() -> None:
     for service in SERVICES:
         assert service.__module__.startswith(f"components.{service.area}.")
     assert len({service.name for service in SERVICES}) == len(SERVICES)
+
+
+@pytest.mark.spec("SSO-11", "SSO-13", "SSO-23")
+def test_jenkins_is_configured_as_code_and_its_viewers_change_nothing() -> None:
+    assert "jenkins-container" not in {item.name for item in of_type(planned("prod"), "Container")}
+    with pytest.raises(SettingsError, match="jenkins-deploy is true"):
+        left_out(parse({"jenkins-deploy": True}), BUILT)
+    plan = variant("dev", jenkins_deploy=True)
+    files = uploads(plan, "jenkins")
+    code = yaml.safe_load(files["jenkins.yaml"])["jenkins"]
+    login = code["securityRealm"]["oic"]
+    assert login["clientSecret"] == "${client-secret}"
+    assert "client-secret" in {path.rpartition("/")[2] for path in files if path.startswith("secrets/")}
+    discovery = login["serverConfiguration"]["wellKnown"]["wellKnownOpenIDConfigurationUrl"]
+    assert discovery == "https://auth.localhost/realms/aikit/.well-known/openid-configuration"
+    assert login["properties"] == ["pkce"]
+    assert (login["groupsFieldName"], login["disableSslVerification"]) == ("roles", False)
+    roles = {role["name"]: role for role in code["authorizationStrategy"]["roleBased"]["roles"]["global"]}
+    assert {name: role["entries"] for name, role in roles.items()} == {
+        name: [{"group": name}] for name in ("admin", "editor", "viewer")
+    }
+    assert {right.rpartition("/")[2] for right in roles["viewer"]["permissions"]} == {"Read"}
+    assert "Job/Build" in roles["editor"]["permissions"]
+    assert not {right for right in roles["editor"]["permissions"] if right.startswith(("Overall/Admin", "Credentials"))}
+    assert roles["admin"]["permissions"] == ["Overall/Administer"]
+    assert code["numExecutors"] == 0
+    assert all(re.fullmatch(r"[a-z-]+:[0-9][\w.-]+", line) for line in files["plugins.txt"].split())
+    made = container(plan, "jenkins")
+    assert not made.get("ports")
+    assert "docker.sock" not in str(made)
+    (client,) = [item for item in of_type(plan, "Client") if item.properties["clientId"] == "jenkins"]
+    assert client.properties["validRedirectUris"] == ["https://jenkins.localhost/securityRealm/finishLogin"]
+    assert client.properties["pkceCodeChallengeMethod"] == "S256"
+    assert any("https://jenkins.localhost" in text for text in uploads(plan, "prometheus").values())
