@@ -62,6 +62,7 @@ def _locked(root: Path) -> dict[str, str]:
 
 
 POSTGRES = Image(official="docker.io/pgvector/pgvector:0.8.1-pg17", built="postgres")
+QDRANT = Image(official="docker.io/qdrant/qdrant:v1.16.3")
 REDIS = Image(official="docker.io/library/redis:8.0.2", built="redis")
 HAPROXY = Image(official="docker.io/library/haproxy:3.0.11", built="haproxy")
 KEYCLOAK = Image(official="quay.io/keycloak/keycloak:26.7.3", built="keycloak")

@@ -3,6 +3,7 @@
 from components.ai.ollama import Ollama
 from components.ai.open_webui import OpenWebui
 from components.data.postgres import Postgres
+from components.data.qdrant import Qdrant
 from components.data.redis import Redis
 from components.edge.haproxy import Haproxy
 from components.identity.keycloak import Keycloak
@@ -26,6 +27,7 @@ SERVICES: tuple[type[Service], ...] = (
     Haproxy,
     Postgres,
     Redis,
+    Qdrant,
     Keycloak,
     SignInProxy,
     Ollama,
