@@ -16,6 +16,7 @@ from components.observability.nvidia_exporter import NvidiaExporter
 from components.observability.postgres_exporter import PostgresExporter
 from components.observability.prometheus import Prometheus
 from components.observability.redis_exporter import RedisExporter
+from components.secrets.vault import Vault
 from components.service import Service
 from settings import Settings
 
@@ -24,6 +25,7 @@ SERVICES: tuple[type[Service], ...] = (
     Postgres,
     Redis,
     Keycloak,
+    Vault,
     SignInProxy,
     Ollama,
     OpenWebui,
