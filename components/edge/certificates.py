@@ -37,6 +37,7 @@ class Certificates(pulumi.ComponentResource):
         chosen = settings.certificates
         self._validity = chosen
         self._signer: _Authority | None = None
+        self._secrets: dict[str, pulumi.Output[str]] = {}
         if chosen.source == "files":
             certificate = _read("certificates-certificate-file", chosen.certificate_file)
             key = _read("certificates-key-file", chosen.key_file)
@@ -59,6 +60,7 @@ class Certificates(pulumi.ComponentResource):
         options = pulumi.ResourceOptions(parent=self)
         if self._signer is None:
             self._signer = _authority(options)
+            self._secrets["authority-key"] = self._signer.key
         key = tls.PrivateKey(f"{name}-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options)
         request = tls.CertRequest(
             f"{name}-request",
@@ -83,13 +85,13 @@ class Certificates(pulumi.ComponentResource):
             ),
             options,
         )
+        self._secrets[f"{name}-key"] = key.private_key_pem
         return Issued(certificate=certificate.cert_pem, key=key.private_key_pem, authority=self._signer.certificate)
 
     @property
     def secrets(self) -> Mapping[str, pulumi.Output[str]]:
-        """What of it must not get lost or out, by name: the bundle, and the key of the authority if there is one."""
-        own = {"authority-key": self._signer.key} if self._signer else {}
-        return {"certificate-bundle": self.bundle, **own}
+        """What of it must not get lost or out, by name: the public certificate with its key, and all other keys."""
+        return {"certificate-bundle": self.bundle, **self._secrets}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
