@@ -11,8 +11,8 @@ from operations.errors import Exit, Failure
 from operations.lifecycle import ensure_docker
 from operations.project import Project
 
-FOLDERS = ("lint", "unit", "policies", "operations", "providers", "toolchain", "e2e")
-"""The folders of tests, the quickest first, so that a mistake shows early."""
+FOLDERS = ("lint", "unit", "policies", "operations", "providers", "toolchain", "e2e", "services")
+"""The folders of tests, the quickest first, so that a mistake shows early; those of single services need the images of the whole."""
 
 
 def run(project: Project, arguments: Sequence[str], *, agreed: bool) -> Exit:
