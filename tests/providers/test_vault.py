@@ -22,6 +22,8 @@ from tests.providers.conftest import Program, Run
 
 TOKEN = "root-of-a-test"
 PASSWORD = "pass-8Zk4"
+KEYS = "http://127.0.0.1:8200/v1/identity/oidc/.well-known/keys"
+"""Vault's own, as it sees itself in its container."""
 
 
 @pytest.fixture(scope="session")
@@ -112,9 +114,7 @@ def program(server: str, **changes: Any) -> Program:
         )
         keys = vault.jwt.AuthBackend(
             "keys",
-            vault.jwt.AuthBackendArgs(
-                path="people", type="jwt", jwks_url=f"{server}/v1/identity/oidc/.well-known/keys"
-            ),
+            vault.jwt.AuthBackendArgs(path="people", type="jwt", jwks_url=KEYS),
             options,
         )
         vault.jwt.AuthBackendRole(
