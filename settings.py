@@ -496,10 +496,18 @@ class Monitoring(Model):
         4096, ge=128, le=10_485_760, description="Disk space for measurements, in MiB; the oldest go first."
     )
     memory_mb: int = Field(1024, ge=128, le=1_048_576, description="Memory limit of Prometheus, in MiB.")
+    docker_socket: str = Field(
+        "/var/run/docker.sock",
+        pattern=r"^(/[A-Za-z0-9._/-]+)?$",
+        description="Docker's socket on the machine, by which containers are measured (read-only); empty for not at all.",
+    )
     cpu_percent: Percent = Field(80, description="Warning: the processor is busier than this for 5 minutes.")
     cpu_critical_percent: Percent = Field(95, description="Critical: the processor is busier than this for 2 minutes.")
     memory_percent: Percent = Field(85, description="Warning: more memory than this is used for 5 minutes.")
     memory_critical_percent: Percent = Field(95, description="Critical: more memory than this is used for 2 minutes.")
+    container_memory_percent: Percent = Field(
+        90, description="Warning: a container uses more than this of its memory limit for 5 minutes."
+    )
     disk_free_percent: Percent = Field(15, description="Warning: less than this of Docker's disk is free.")
     disk_free_critical_percent: Percent = Field(5, description="Critical: less than this of Docker's disk is free.")
     certificate_days: int = Field(14, ge=1, le=365, description="Warning: a certificate ends in fewer days.")
@@ -516,7 +524,7 @@ class Monitoring(Model):
     )
     failed_logins: int = Field(20, ge=1, le=100_000, description="Warning: more failed logins than this in 5 minutes.")
     answer_seconds: int = Field(
-        10, ge=1, le=3600, description="Warning: on average a model's answer begins later than this, in seconds."
+        10, ge=1, le=3600, description="Warning: of 20 answers of a model one begins later than this, in seconds."
     )
     webhooks: tuple[WebAddress, ...] = Field(
         (), strict=False, description="Addresses that receive every alert as JSON."

@@ -74,6 +74,7 @@ NODE_EXPORTER = Image(official="docker.io/prom/node-exporter:v1.9.0", built="obs
 POSTGRES_EXPORTER = Image(official="docker.io/prometheuscommunity/postgres-exporter:v0.17.1", built="observability")
 REDIS_EXPORTER = Image(official="docker.io/oliver006/redis_exporter:v1.69.0-alpine", built="observability")
 BLACKBOX_EXPORTER = Image(official="docker.io/prom/blackbox-exporter:v0.26.0", built="observability")
+TELEGRAF = Image(official="docker.io/library/telegraf:1.35.4", built="telegraf")
 GRAFANA = Image(official="docker.io/grafana/grafana:12.3.2")
 NVIDIA_EXPORTER = Image(official="docker.io/nvidia/dcgm-exporter:3.3.9-3.6.1-ubuntu22.04")
 SIGN_IN_PROXY = Image(built="sign-in-proxy")

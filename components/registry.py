@@ -10,12 +10,14 @@ from components.identity.sign_in_proxy import SignInProxy
 from components.images import Machine
 from components.observability.alertmanager import Alertmanager
 from components.observability.blackbox_exporter import BlackboxExporter
+from components.observability.docker_api import DockerApi
 from components.observability.grafana import Grafana
 from components.observability.node_exporter import NodeExporter
 from components.observability.nvidia_exporter import NvidiaExporter
 from components.observability.postgres_exporter import PostgresExporter
 from components.observability.prometheus import Prometheus
 from components.observability.redis_exporter import RedisExporter
+from components.observability.telegraf import Telegraf
 from components.secrets.vault import Vault
 from components.service import Service
 from settings import Settings
@@ -31,10 +33,12 @@ SERVICES: tuple[type[Service], ...] = (
     OpenWebui,
     Alertmanager,
     BlackboxExporter,
+    DockerApi,
     NodeExporter,
     NvidiaExporter,
     PostgresExporter,
     RedisExporter,
+    Telegraf,
     Prometheus,
     Grafana,
 )

@@ -46,6 +46,8 @@ class Network(StrEnum):
     """Databases; no way out."""
     MODELS = "models"
     """Ollama and the queue in front of it, nobody else."""
+    ENGINE = "engine"
+    """The door to Docker's API, and who measures containers."""
     OBSERVABILITY = "observability"
     """Exporters and Prometheus."""
 
@@ -103,7 +105,7 @@ class Container:
     backs_up: tuple[str, ...] = ()
     """Names of the data volumes, of whatever service, that this container makes backups of."""
     binds: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
-    """Read-only folders of the machine, by path in the container."""
+    """Read-only folders and sockets of the machine, by path in the container."""
     ports: tuple[PublishedPort, ...] = ()
     user: str | None = None
     """Numeric user; its group is root's, to which the files belong. None is the image's default."""

@@ -135,17 +135,16 @@ def configuration(chosen: Monitoring, services: Sequence[Service], probes: Mappi
 
 
 def _job(service: Service) -> dict[str, Any]:
-    """Return the measuring of one service, of which all measurements have the same path."""
+    """Return the measuring of one service."""
     measured = service.metrics()
-    paths = {metrics.path for metrics in measured}
-    if len(paths) > 1:
-        raise ValueError(f"{service.name} is measured at more than one path: {', '.join(sorted(paths))}")
     drops = [metrics.drop for metrics in measured if metrics.drop]
     keeps = [metrics.keep for metrics in measured if metrics.keep]
     return {
         "job_name": service.name,
-        "metrics_path": paths.pop(),
-        "static_configs": [{"targets": [f"{service.name}:{metrics.port}" for metrics in measured]}],
+        "static_configs": [
+            {"targets": [f"{service.name}:{metrics.port}"], "labels": {"__metrics_path__": metrics.path}}
+            for metrics in measured
+        ],
         **(
             {
                 "metric_relabel_configs": [

@@ -144,5 +144,5 @@ def dashboard(sources: Sources) -> Dashboard:
             ),
         ],
         hours=6,
-        choices=[choice("page", "Page", 'haproxy_backend_status{proxy!~"ollama|unknown"}', "proxy")],
+        choices=[choice("page", "Page", 'haproxy_backend_status{proxy!~"ollama.*|unknown"}', "proxy")],
     )
