@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import re
+import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -190,6 +193,63 @@ def test_every_access_is_in_the_log_without_the_secret(platform: Deployed, admin
 def test_it_is_measured_and_shows_that_to_nobody_outside(platform: Deployed) -> None:
     assert query(platform, "max by (job) (vault_core_unsealed)") == {"vault": 1.0}
     assert Caller(platform=platform).ask("GET", "sys/metrics").status_code == 404
+
+
+@pytest.mark.spec("VLT-16")
+def test_the_commands_of_the_documentation_work(platform: Deployed, browser: Browser, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "secrets.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("vault ")]
+    binary = _command_line(platform, tmp_path)
+    address = f"http://127.0.0.1:{platform.settings.vault.port}"
+    environment = {"HOME": str(tmp_path), "VAULT_ADDR": address, "PATH": "/nowhere"}
+    assert "vault login -method=oidc role=admin" in commands
+    login = subprocess.Popen(
+        [binary, "login", "-method=oidc", "role=admin", "skip_browser=true"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert login.stdout
+    said = ""
+    while "openid-connect/auth" not in said:
+        line = login.stdout.readline()
+        assert line, said
+        said += line
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(re.findall(r"https://\S+openid-connect/auth\S+", said)[0])
+    page.locator("#username").fill("admin")
+    page.locator("#password").fill(platform.passwords["admin"])
+    page.locator("#kc-login").click()
+    assert login.wait(timeout=60) == 0
+    context.close()
+
+    accessor = ""
+    for command in commands:
+        if command.startswith("vault login"):
+            continue
+        words = command.replace("<accessor>", accessor).split()[1:]
+        done = subprocess.run([binary, *words], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stderr)
+        if found := re.search(r"secret_id_accessor\s+(\S+)", done.stdout):
+            accessor = found[1]
+        if command.endswith("-field=redis-password secret/services/redis"):
+            assert done.stdout.strip() == platform.run("redis", "cat", "/etc/aikit/password")
+
+
+def _command_line(platform: Deployed, folder: Path) -> str:
+    """Return the program of the image, copied to this machine."""
+    container = platform.container("vault")
+    path = container.exec_run(["readlink", "-f", "/bin/vault"]).output.decode().strip()
+    archive = folder / "vault.tar"
+    with archive.open("wb") as file:
+        for part in container.get_archive(path)[0]:
+            file.write(part)
+    with tarfile.open(archive) as opened:
+        opened.extract("vault", folder, filter="data")
+    return str(folder / "vault")
 
 
 @pytest.mark.spec("VLT-02", "VLT-03")
