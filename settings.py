@@ -467,6 +467,16 @@ class User(Model):
     role: Role = Field(Role.VIEWER, strict=False, description="admin, editor or viewer.")
 
 
+class Qdrant(Model):
+    """Qdrant, a database of vectors."""
+
+    deploy: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether there is a Qdrant: on, off, or auto (where its image can be had: it is never built).",
+    )
+    memory_mb: int = Field(1024, ge=256, le=1_048_576, description="Memory limit of Qdrant, in MiB.")
+
+
 class Chat(Model):
     """Open WebUI."""
 
@@ -474,6 +484,9 @@ class Chat(Model):
         "AI Kit", min_length=1, max_length=40, pattern=r"^[^\"'$`\\\n\x00]+$", description="Name shown on the pages."
     )
     language: Literal["en-US", "es-ES"] = Field("en-US", description="Language for people who have not chosen one.")
+    vectors: Literal["pgvector", "qdrant"] = Field(
+        "pgvector", description="Where the chat keeps the vectors of documents: in PostgreSQL or in Qdrant."
+    )
     memory_mb: int = Field(2048, ge=768, le=65_536, description="Memory limit of Open WebUI, in MiB.")
 
 
@@ -572,6 +585,15 @@ class Grafana(Model):
         description="Whether there is a Grafana: on, off, or auto (where its image can be had: it is never built).",
     )
     memory_mb: int = Field(512, ge=128, le=65_536, description="Memory limit of Grafana, in MiB.")
+
+
+class Jenkins(Model):
+    """Jenkins, which runs pipelines."""
+
+    deploy: bool = Field(
+        default=False, description="Whether there is a Jenkins; only where images are pulled, it is never built."
+    )
+    memory_mb: int = Field(2048, ge=512, le=65_536, description="Memory limit of Jenkins, in MiB.")
 
 
 class Costs(Model):
@@ -694,6 +716,7 @@ class Settings(Model):
     edge: Edge = Field(default_factory=lambda: Edge.model_validate({}))
     postgres: Postgres = Field(default_factory=lambda: Postgres.model_validate({}))
     redis: Redis = Field(default_factory=lambda: Redis.model_validate({}))
+    qdrant: Qdrant = Field(default_factory=lambda: Qdrant.model_validate({}))
     ollama: Ollama = Field(default_factory=lambda: Ollama.model_validate({}))
     keycloak: Keycloak = Field(default_factory=lambda: Keycloak.model_validate({}))
     chat: Chat = Field(default_factory=lambda: Chat.model_validate({}))
@@ -701,6 +724,7 @@ class Settings(Model):
     monitoring: Monitoring = Field(default_factory=lambda: Monitoring.model_validate({}))
     deployments: Deployments = Field(default_factory=lambda: Deployments.model_validate({}))
     grafana: Grafana = Field(default_factory=lambda: Grafana.model_validate({}))
+    jenkins: Jenkins = Field(default_factory=lambda: Jenkins.model_validate({}))
     costs: Costs = Field(default_factory=lambda: Costs.model_validate({}))
 
     @model_validator(mode="after")
@@ -713,6 +737,8 @@ class Settings(Model):
         }
         if len(set(ports.values())) < len(ports):
             raise ValueError(f"{', '.join(ports)} must be different ports")
+        if self.chat.vectors == "qdrant" and self.qdrant.deploy == "off":
+            raise ValueError("chat-vectors is qdrant, but qdrant-deploy is off; allowed with it are auto and on")
         _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])
         _unique("users", "e-mail address", [self.keycloak.administrator_email, *(user.email for user in self.users)])
         _unique("models", "name", [model.name for model in self.models])

@@ -3,6 +3,7 @@
 from components.ai.ollama import Ollama
 from components.ai.open_webui import OpenWebui
 from components.data.postgres import Postgres
+from components.data.qdrant import Qdrant
 from components.data.redis import Redis
 from components.edge.haproxy import Haproxy
 from components.identity.keycloak import Keycloak
@@ -18,6 +19,7 @@ from components.observability.postgres_exporter import PostgresExporter
 from components.observability.prometheus import Prometheus
 from components.observability.redis_exporter import RedisExporter
 from components.observability.telegraf import Telegraf
+from components.pipelines.jenkins import Jenkins
 from components.secrets.vault import Vault
 from components.service import Service
 from settings import Settings
@@ -26,6 +28,7 @@ SERVICES: tuple[type[Service], ...] = (
     Haproxy,
     Postgres,
     Redis,
+    Qdrant,
     Keycloak,
     Vault,
     SignInProxy,
@@ -41,6 +44,7 @@ SERVICES: tuple[type[Service], ...] = (
     Telegraf,
     Prometheus,
     Grafana,
+    Jenkins,
 )
 
 

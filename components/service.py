@@ -44,6 +44,8 @@ class Network(StrEnum):
     """Services that people use; they reach each other, the proxy and the internet."""
     DATA = "data"
     """Databases; no way out."""
+    VECTORS = "vectors"
+    """Qdrant and who asks it; no way out."""
     MODELS = "models"
     """Ollama and the queue in front of it, nobody else."""
     ENGINE = "engine"
@@ -181,6 +183,8 @@ class Metrics:
 
     port: int
     path: str = "/metrics"
+    secret: str = ""
+    """Name of the generated secret that Prometheus must show as a bearer token; empty for none."""
     drop: str = ""
     """Regular expression of whole names that are not kept; empty keeps all."""
     keep: str = ""

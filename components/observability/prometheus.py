@@ -92,6 +92,12 @@ class Prometheus(Service):
             # The garbage collector works harder before the limit instead of the kernel killing at it.
             environment={"GOMEMLIMIT": f"{chosen.memory_mb * 9 // 10}MiB"},
             files={
+                **{
+                    metrics.secret: platform.secret(metrics.secret)
+                    for service in services
+                    for metrics in service.metrics()
+                    if metrics.secret
+                },
                 "prometheus.yml": configuration(chosen, services, probes),
                 "rules.yml": yaml.safe_dump(rules.document(services), sort_keys=False, allow_unicode=True, width=1000),
             },
@@ -137,6 +143,7 @@ def configuration(chosen: Monitoring, services: Sequence[Service], probes: Mappi
 def _job(service: Service) -> dict[str, Any]:
     """Return the measuring of one service."""
     measured = service.metrics()
+    secret = next((metrics.secret for metrics in measured if metrics.secret), "")
     drops = [metrics.drop for metrics in measured if metrics.drop]
     keeps = [metrics.keep for metrics in measured if metrics.keep]
     return {
@@ -145,6 +152,7 @@ def _job(service: Service) -> dict[str, Any]:
             {"targets": [f"{service.name}:{metrics.port}"], "labels": {"__metrics_path__": metrics.path}}
             for metrics in measured
         ],
+        **({"authorization": {"credentials_file": f"{FILES}/{secret}"}} if secret else {}),
         **(
             {
                 "metric_relabel_configs": [
