@@ -627,6 +627,65 @@ class Costs(Model):
         return self
 
 
+SEALS: Mapping[str, tuple[frozenset[str], frozenset[str], frozenset[str]]] = {
+    "file": (frozenset(), frozenset(), frozenset()),
+    "transit": (
+        frozenset({"address", "key_name", "mount_path"}),
+        frozenset({"namespace", "tls_server_name"}),
+        frozenset({"VAULT_TOKEN"}),
+    ),
+    "awskms": (frozenset({"region", "kms_key_id"}), frozenset({"endpoint"}), frozenset()),
+    "gcpckms": (frozenset({"project", "region", "key_ring", "crypto_key"}), frozenset(), frozenset()),
+    "azurekeyvault": (
+        frozenset({"tenant_id", "vault_name", "key_name"}),
+        frozenset({"environment", "resource"}),
+        frozenset(),
+    ),
+}
+"""Of each seal of Vault: options it needs, further ones it takes, and credentials it cannot do without."""
+
+SealOption = Annotated[str, Field(pattern=r"^[a-z_]+=[A-Za-z0-9_./:@-]{1,300}$")]
+
+
+class Vault(Model):
+    """Vault, which keeps every secret."""
+
+    port: Port = Field(8191, description="Port on 127.0.0.1 at which the deployment reaches Vault's API.")
+    memory_mb: int = Field(512, ge=256, le=65_536, description="Memory limit of Vault, in MiB.")
+    seal: Literal["file", "transit", "awskms", "gcpckms", "azurekeyvault"] = Field(
+        "file",
+        description="Who unseals Vault: a key in a volume of its own (file), another Vault (transit), or a cloud's key service.",
+    )
+    seal_options: tuple[SealOption, ...] = Field(
+        (),
+        strict=False,
+        description="Options of a seal other than file, each as name=value; docs/secrets.md lists them.",
+    )
+    seal_credentials_file: FilePath = Field(
+        "", description="File with the credentials for such a seal, a line NAME=value each, such as VAULT_TOKEN."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        needed, further, credentials = SEALS[self.seal]
+        names = [option.partition("=")[0] for option in self.seal_options]
+        _unique("vault-seal-options", "name", names)
+        if missing := needed - set(names):
+            raise ValueError(f"with vault-seal {self.seal}, vault-seal-options must give {', '.join(sorted(missing))}")
+        if unknown := set(names) - needed - further:
+            allowed = ", ".join(sorted(needed | further)) or "none"
+            raise ValueError(
+                f"vault-seal-options has {', '.join(sorted(unknown))}, but vault-seal {self.seal} takes: {allowed}"
+            )
+        if credentials and not self.seal_credentials_file:
+            raise ValueError(
+                f"with vault-seal {self.seal}, vault-seal-credentials-file must give {', '.join(sorted(credentials))}"
+            )
+        if self.seal == "file" and self.seal_credentials_file:
+            raise ValueError("vault-seal-credentials-file is for a vault-seal other than file")
+        return self
+
+
 class Settings(Model):
     """All settings of a stack."""
 
@@ -661,6 +720,7 @@ class Settings(Model):
     ollama: Ollama = Field(default_factory=lambda: Ollama.model_validate({}))
     keycloak: Keycloak = Field(default_factory=lambda: Keycloak.model_validate({}))
     chat: Chat = Field(default_factory=lambda: Chat.model_validate({}))
+    vault: Vault = Field(default_factory=lambda: Vault.model_validate({}))
     monitoring: Monitoring = Field(default_factory=lambda: Monitoring.model_validate({}))
     deployments: Deployments = Field(default_factory=lambda: Deployments.model_validate({}))
     grafana: Grafana = Field(default_factory=lambda: Grafana.model_validate({}))
@@ -669,9 +729,14 @@ class Settings(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        ports = {"http-port": self.http_port, "https-port": self.https_port, "admin-port": self.admin_port}
+        ports = {
+            "http-port": self.http_port,
+            "https-port": self.https_port,
+            "admin-port": self.admin_port,
+            "vault-port": self.vault.port,
+        }
         if len(set(ports.values())) < len(ports):
-            raise ValueError(f"{', '.join(ports)} must be three different ports")
+            raise ValueError(f"{', '.join(ports)} must be different ports")
         if self.chat.vectors == "qdrant" and self.qdrant.deploy == "off":
             raise ValueError("chat-vectors is qdrant, but qdrant-deploy is off; allowed with it are auto and on")
         _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])

@@ -1,7 +1,7 @@
 """What the services of one stack share: names, networks, secrets, certificates, images."""
 
 import graphlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pulumi
 import pulumi_docker as docker
@@ -31,13 +31,20 @@ class Platform:
         self._secrets: dict[str, pulumi.Output[str]] = {}
         self._networks: dict[Network, docker.Network] = {}
         self._deployments: dict[str, Deployment] = {}
+        self._declaring = ""
+        self._used: dict[str, dict[str, pulumi.Output[str]]] = {}
         self.certificates = Certificates(settings, sorted(self.host(route.host) for route in self.routes()))
 
     def deploy(self) -> None:
         """Declare every service, each after those that it needs."""
         order = graphlib.TopologicalSorter({name: service.needs for name, service in self.services.items()})
         for name in order.static_order():
+            self._declaring = name
             self._deployments[name] = Deployment(self.services[name], self)
+        for name, deployment in self._deployments.items():
+            self._declaring = name
+            self.services[name].finish(self, deployment)
+        self._declaring = ""
 
     def ready(self, name: str) -> Sequence[pulumi.Resource]:
         """Return what a service that needs ``name`` waits for."""
@@ -95,7 +102,17 @@ class Platform:
             self._secrets[name] = random.RandomPassword(
                 name, random.RandomPasswordArgs(length=length, special=False)
             ).result
-        return self._secrets[name]
+        return self.given(name, self._secrets[name])
+
+    def given(self, name: str, value: pulumi.Output[str]) -> pulumi.Output[str]:
+        """Return a secret from elsewhere, such as a person's file, and note that the service being declared uses it."""
+        if self._declaring:
+            self._used.setdefault(self._declaring, {})[name] = value
+        return value
+
+    def secrets(self) -> Mapping[str, Mapping[str, pulumi.Output[str]]]:
+        """Return the secrets by the service that uses them and their name; complete when all services are declared."""
+        return self._used
 
     def labels(self, name: str) -> list[docker.ContainerLabelArgs]:
         """Return the labels by which a stack's things are found in Docker."""

@@ -80,6 +80,7 @@ GRAFANA = Image(official="docker.io/grafana/grafana:12.3.2")
 JENKINS = Image(official="docker.io/jenkins/jenkins:2.541.1-lts-jdk21")
 NVIDIA_EXPORTER = Image(official="docker.io/nvidia/dcgm-exporter:3.3.9-3.6.1-ubuntu22.04")
 SIGN_IN_PROXY = Image(built="sign-in-proxy")
+VAULT = Image(official="docker.io/hashicorp/vault:1.19.5", built="vault")
 
 DEBIAN = {"trixie": "docker.io/library/debian:13.1-slim", "bookworm": "docker.io/library/debian:12.12-slim"}
 """Official base of the images that are built on every machine, by Debian release."""

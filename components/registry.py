@@ -20,6 +20,7 @@ from components.observability.prometheus import Prometheus
 from components.observability.redis_exporter import RedisExporter
 from components.observability.telegraf import Telegraf
 from components.pipelines.jenkins import Jenkins
+from components.secrets.vault import Vault
 from components.service import Service
 from settings import Settings
 
@@ -29,6 +30,7 @@ SERVICES: tuple[type[Service], ...] = (
     Redis,
     Qdrant,
     Keycloak,
+    Vault,
     SignInProxy,
     Ollama,
     OpenWebui,

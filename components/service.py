@@ -163,6 +163,8 @@ class OidcClient:
     host: str
     """The route whose address the redirects belong to."""
     redirect_paths: tuple[str, ...]
+    local_redirects: tuple[str, ...] = ()
+    """Full addresses on a person's own machine, where a command line waits for the login (RFC 8252)."""
     roles: Mapping[str, tuple[Role, ...]]
     """The client's own roles, and which of the platform's roles include each."""
     backchannel_logout_path: str | None = None
@@ -289,6 +291,10 @@ class Service(abc.ABC):
         """Make what belongs to it beside its container, and return what the services that need it wait for."""
         del platform, deployment
         return ()
+
+    def finish(self, platform: "Platform", deployment: "Deployment") -> None:
+        """Make what needs to know what the other services made; called when all of them are declared."""
+        del platform, deployment
 
 
 class Deployment(pulumi.ComponentResource):

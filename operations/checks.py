@@ -134,6 +134,7 @@ def ports(settings: Settings) -> dict[str, tuple[int, bool]]:
         "aikit:http-port": (settings.http_port, False),
         "aikit:https-port": (settings.https_port, False),
         "aikit:admin-port": (settings.admin_port, True),
+        "aikit:vault-port": (settings.vault.port, True),
     }
 
 

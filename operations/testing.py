@@ -13,7 +13,7 @@ from operations.project import Project
 from toolchain.errors import ToolchainError
 from toolchain.packages import install_packages
 
-FOLDERS = ("lint", "unit", "policies", "operations", "e2e", "providers", "toolchain")
+FOLDERS = ("lint", "unit", "policies", "operations", "e2e", "providers", "toolchain", "services")
 """The folders of tests, the quickest first, so that a mistake shows early; the last ones use the images that e2e builds."""
 
 

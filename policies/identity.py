@@ -22,6 +22,8 @@ PROVIDERS = frozenset(
 )
 VAULT_POLICY = "vault:index/policy:Policy"
 VAULT_ROLE = "vault:appRole/authBackendRole:AuthBackendRole"
+VAULT_SIGN_IN = "vault:jwt/authBackendRole:AuthBackendRole"
+VAULT_ENTRY = "vault:kv/secretV2:SecretV2"
 VAULT_AUDIT = "vault:index/audit:Audit"
 
 ACCESS_TOKEN_SECONDS = 15 * 60
@@ -29,7 +31,8 @@ SESSION_SECONDS = 24 * 3600
 PASSWORD_LENGTH = 12
 VAULT_TOKEN_SECONDS = 24 * 3600
 
-LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\]):[0-9]{1,5}/[^*]*")
+"""Where a command line on a person's own machine waits for the login; it has no certificate."""
 
 _LENGTH = re.compile(r"length\((\d+)\)")
 _ROUTE = re.compile(r"^\s*use_backend\s+\S+\s+if\s+\{\s*hdr\(host\)\S*\s+-i\s+([^\s}]+)", re.MULTILINE)
@@ -55,6 +58,8 @@ def _redirects(subject: Subject) -> Iterator[Finding]:
                 continue
             elif "*" in address:
                 yield Finding(text=f"An address of {setting} has a wildcard: {address}", item=address)
+            elif setting == "validRedirectUris" and LOOPBACK.fullmatch(address):
+                continue
             elif urlsplit(address).scheme != "https" or not urlsplit(address).hostname:
                 yield Finding(text=f"An address of {setting} is not a full https address: {address}", item=address)
     for origin in texts(subject.properties.get("webOrigins")):
@@ -207,7 +212,11 @@ def _vault_paths(subject: Subject) -> Iterator[Finding]:
     if unknown(rules) or not isinstance(rules, str):
         yield _not_known("Its rules are")
         return
+    of_a_service = str(subject.properties.get("name", "")).startswith("service-")
     for path in _VAULT_PATH.findall(rules):
+        if of_a_service and ("*" in path or "+" in path):
+            yield Finding(text=f'A service is granted "{path}", which is more than entries of its own', item=path)
+            continue
         if path in {"*", "+/*", "+/+", "sys/*", "kv/*", "secret/*"}:
             yield Finding(text=f'It grants path "{path}", which is nearly everything', item=path)
 
@@ -226,6 +235,14 @@ def _vault_ttl(subject: Subject) -> Iterator[Finding]:
 def _vault_audit(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Finding]]:
     if subjects and not any(subject.type == VAULT_AUDIT for subject in subjects):
         yield subjects[0], Finding(text="Vault is configured, and nothing records who reads which secret")
+    for subject in subjects:
+        options = subject.properties.get("options")
+        if subject.type != VAULT_AUDIT:
+            continue
+        if unknown(options) or unknown(mapping(options).get("log_raw")):
+            yield subject, _not_known("Whether the log of accesses hides what was read is")
+        elif str(mapping(options).get("log_raw", "false")).lower() not in {"false", "0"}:
+            yield subject, Finding(text="The log of accesses shows the secrets themselves (log_raw)", item="log_raw")
 
 
 def _client(
@@ -276,8 +293,9 @@ POLICIES: tuple[Policy, ...] = (
         _redirects,
         "Logins return to exact https addresses",
         "A wildcard or plain http hands the login to whoever controls a matching address.",
-        "name each redirect address in full, with https and without *.",
+        "name each redirect address in full, with https and without *; a command line's may be http at the loopback, with its port.",
         "RFC 9700: 2.1",
+        "RFC 8252: 7.3",
     ),
     _client(
         "oidc-pkce",
@@ -382,7 +400,7 @@ POLICIES: tuple[Policy, ...] = (
         title="No policy of Vault grants everything",
         description="A service that is broken into must not read the others' secrets.",
         cure="name the paths of the one service.",
-        enforced="components",
+        enforced="components/secrets/vault.py",
         severity=Severity.HIGH,
         types=frozenset({VAULT_POLICY}),
         check=_vault_paths,
@@ -392,18 +410,18 @@ POLICIES: tuple[Policy, ...] = (
         title="Vault's tokens end within a day",
         description="A stolen token should not be of use for ever.",
         cure="set token_max_ttl to 86400 or less.",
-        enforced="components",
-        types=frozenset({VAULT_ROLE}),
+        enforced="components/secrets/vault.py",
+        types=frozenset({VAULT_ROLE, VAULT_SIGN_IN}),
         check=_vault_ttl,
     ),
     Policy(
         id="vault-audit",
         title="Vault records every access",
         description="Without it nobody can tell which secrets were read.",
-        cure="add a vault.Audit device.",
-        enforced="components",
+        cure="add a vault.Audit device, without log_raw.",
+        enforced="components/secrets/vault.py",
         severity=Severity.HIGH,
-        types=frozenset({VAULT_POLICY, VAULT_ROLE, VAULT_AUDIT}),
+        types=frozenset({VAULT_POLICY, VAULT_ROLE, VAULT_SIGN_IN, VAULT_ENTRY, VAULT_AUDIT}),
         check=nothing,
         check_stack=_vault_audit,
     ),

@@ -1,6 +1,7 @@
 """TLS certificates: an authority of the platform's own with a certificate for every public host, or the user's files."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_tls as tls
@@ -9,6 +10,18 @@ from settings import Settings, SettingsError, named_file
 
 AUTHORITY_HOURS = 3650 * 24
 """Ten years: people install the authority on their machines once."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Issued:
+    """A certificate for inside, and the authority that vouches for it."""
+
+    certificate: pulumi.Output[str]
+    """PEM."""
+    key: pulumi.Output[str]
+    """PEM; secret."""
+    authority: pulumi.Output[str]
+    """PEM."""
 
 
 class Certificates(pulumi.ComponentResource):
@@ -21,57 +34,87 @@ class Certificates(pulumi.ComponentResource):
 
     def __init__(self, settings: Settings, hosts: Sequence[str]) -> None:
         super().__init__("aikit:edge:Certificates", "certificates")
-        options = pulumi.ResourceOptions(parent=self)
         chosen = settings.certificates
+        self._validity = chosen
+        self._signer: _Authority | None = None
+        self._secrets: dict[str, pulumi.Output[str]] = {}
         if chosen.source == "files":
             certificate = _read("certificates-certificate-file", chosen.certificate_file)
             key = _read("certificates-key-file", chosen.key_file)
             self.authority = pulumi.Output.from_input(certificate)
             self.bundle = pulumi.Output.secret(f"{certificate.rstrip()}\n{key}")
         else:
-            authority_key = tls.PrivateKey(
-                "authority-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options
-            )
-            authority = tls.SelfSignedCert(
-                "authority",
-                tls.SelfSignedCertArgs(
-                    private_key_pem=authority_key.private_key_pem,
-                    subject=tls.SelfSignedCertSubjectArgs(common_name="AI Kit authority", organization="AI Kit"),
-                    is_ca_certificate=True,
-                    set_subject_key_id=True,
-                    validity_period_hours=AUTHORITY_HOURS,
-                    allowed_uses=["cert_signing", "crl_signing"],
-                ),
-                options,
-            )
-            key = tls.PrivateKey("certificate-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options)
-            request = tls.CertRequest(
-                "certificate-request",
-                tls.CertRequestArgs(
-                    private_key_pem=key.private_key_pem,
-                    subject=tls.CertRequestSubjectArgs(common_name=settings.domain),
-                    dns_names=[settings.domain, *hosts],
-                ),
-                options,
-            )
-            certificate = tls.LocallySignedCert(
-                "certificate",
-                tls.LocallySignedCertArgs(
-                    cert_request_pem=request.cert_request_pem,
-                    ca_private_key_pem=authority_key.private_key_pem,
-                    ca_cert_pem=authority.cert_pem,
-                    set_subject_key_id=True,
-                    validity_period_hours=chosen.validity_days * 24,
-                    early_renewal_hours=chosen.renewal_days * 24,
-                    allowed_uses=["digital_signature", "key_encipherment", "server_auth"],
-                ),
-                options,
-            )
-            self.authority = authority.cert_pem
-            self.bundle = pulumi.Output.secret(
-                pulumi.Output.concat(certificate.cert_pem, authority.cert_pem, key.private_key_pem)
-            )
+            public = self.issue("certificate", [settings.domain, *hosts])
+            self.authority = public.authority
+            self.bundle = pulumi.Output.secret(pulumi.Output.concat(public.certificate, public.authority, public.key))
         self.register_outputs({"authority": self.authority})
+
+    def issue(self, name: str, hosts: Sequence[str], addresses: Sequence[str] = ()) -> Issued:
+        """Make a certificate of the platform's own authority, which is made with the first one.
+
+        Args:
+            name: of the resource.
+            hosts: that it is valid for; people are shown the first one.
+            addresses: IP addresses that it is valid for.
+        """
+        options = pulumi.ResourceOptions(parent=self)
+        if self._signer is None:
+            self._signer = _authority(options)
+            self._secrets["authority-key"] = self._signer.key
+        key = tls.PrivateKey(f"{name}-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options)
+        request = tls.CertRequest(
+            f"{name}-request",
+            tls.CertRequestArgs(
+                private_key_pem=key.private_key_pem,
+                subject=tls.CertRequestSubjectArgs(common_name=hosts[0]),
+                dns_names=[*hosts],
+                ip_addresses=[*addresses] or None,
+            ),
+            options,
+        )
+        certificate = tls.LocallySignedCert(
+            name,
+            tls.LocallySignedCertArgs(
+                cert_request_pem=request.cert_request_pem,
+                ca_private_key_pem=self._signer.key,
+                ca_cert_pem=self._signer.certificate,
+                set_subject_key_id=True,
+                validity_period_hours=self._validity.validity_days * 24,
+                early_renewal_hours=self._validity.renewal_days * 24,
+                allowed_uses=["digital_signature", "key_encipherment", "server_auth"],
+            ),
+            options,
+        )
+        self._secrets[f"{name}-key"] = key.private_key_pem
+        return Issued(certificate=certificate.cert_pem, key=key.private_key_pem, authority=self._signer.certificate)
+
+    @property
+    def secrets(self) -> Mapping[str, pulumi.Output[str]]:
+        """What of it must not get lost or out, by name: the public certificate with its key, and all other keys."""
+        return {"certificate-bundle": self.bundle, **self._secrets}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Authority:
+    certificate: pulumi.Output[str]
+    key: pulumi.Output[str]
+
+
+def _authority(options: pulumi.ResourceOptions) -> _Authority:
+    key = tls.PrivateKey("authority-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options)
+    authority = tls.SelfSignedCert(
+        "authority",
+        tls.SelfSignedCertArgs(
+            private_key_pem=key.private_key_pem,
+            subject=tls.SelfSignedCertSubjectArgs(common_name="AI Kit authority", organization="AI Kit"),
+            is_ca_certificate=True,
+            set_subject_key_id=True,
+            validity_period_hours=AUTHORITY_HOURS,
+            allowed_uses=["cert_signing", "crl_signing"],
+        ),
+        options,
+    )
+    return _Authority(certificate=authority.cert_pem, key=key.private_key_pem)
 
 
 def _read(setting: str, file: str) -> str:

@@ -123,8 +123,11 @@ def _provider(
     credentials: _Credentials = {
         **common,
         "client_id": provider.client_id,
-        "client_secret": pulumi.Output.secret(
-            read_file(f"client_secret_file of identity-providers {provider.name!r}", provider.client_secret_file)
+        "client_secret": platform.given(
+            f"{name}-client-secret",
+            pulumi.Output.secret(
+                read_file(f"client_secret_file of identity-providers {provider.name!r}", provider.client_secret_file)
+            ),
         ),
     }
     if provider.kind == "google":

@@ -190,7 +190,10 @@ def _client(
             pkce_code_challenge_method="S256",
             root_url=address,
             base_url=address,
-            valid_redirect_uris=[f"{address}{path}" for path in client.redirect_paths],
+            valid_redirect_uris=[
+                *(f"{address}{path}" for path in client.redirect_paths),
+                *client.local_redirects,
+            ],
             valid_post_logout_redirect_uris=[address, f"{address}/"],
             web_origins=[address],
             backchannel_logout_url=client.backchannel_logout_path and f"{address}{client.backchannel_logout_path}",

@@ -85,6 +85,7 @@ class Tiny:
             "http-port": free_port(),
             "https-port": free_port(),
             "admin-port": free_port(),
+            "vault-port": free_port(),
             "toolchain-engine": "built",
             "toolchain-plugins": "built",
             "toolchain-images": "official",

@@ -249,7 +249,7 @@ def test_no_settings_end_in_a_traceback(tmp_path: Path, chosen: dict[str, Any]) 
         assert all(message.strip() for message in failure.messages)
     else:
         assert checks.memory_limits_mb(made) > 0
-        assert len(checks.ports(made)) == 3
+        assert len(checks.ports(made)) == 4
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

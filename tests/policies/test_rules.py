@@ -1,7 +1,7 @@
 """Each policy against resources that keep to it, break it, and do not tell yet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from policies.catalogue import BY_ID, POLICIES
 from policies.check import findings
 from policies.containers import CONTAINER, REMOTE_IMAGE, haproxy_tls, secret_name, split_image
-from policies.identity import CLIENT, EXECUTION, REALM, VAULT_AUDIT, VAULT_POLICY, VAULT_ROLE
+from policies.identity import CLIENT, EXECUTION, REALM, VAULT_AUDIT, VAULT_POLICY, VAULT_ROLE, VAULT_SIGN_IN
 from policies.infrastructure import LOCALLY_SIGNED, NETWORK, PRIVATE_KEY, SELF_SIGNED, VOLUME
 from policies.model import Environment, Subject, environment_of
 from policies.values import UNKNOWN, seconds, unknown
@@ -348,12 +348,16 @@ CASES = (
         good=(
             {"validRedirectUris": ["https://chat.example.org/callback"], "webOrigins": ["https://chat.example.org"]},
             {"validPostLogoutRedirectUris": ["+"]},
+            {"validRedirectUris": ["http://localhost:8250/oidc/callback", "http://127.0.0.1:1/"]},
             {},
         ),
         bad=(
             {"validRedirectUris": ["https://chat.example.org/*"]},
             {"validRedirectUris": ["http://chat.example.org/callback"]},
             {"validRedirectUris": ["/callback"]},
+            {"validRedirectUris": ["http://localhost/callback"]},
+            {"validRedirectUris": ["http://localhost.example.org:80/callback"]},
+            {"validPostLogoutRedirectUris": ["http://localhost:8250/oidc/callback"]},
             {"validPostLogoutRedirectUris": ["*"]},
             {"webOrigins": ["*"]},
         ),
@@ -437,6 +441,8 @@ CASES = (
         bad=(
             {"policy": 'path "*" { capabilities = ["read"] }'},
             {"policy": 'path "sys/*" { capabilities = ["sudo"] }'},
+            {"name": "service-chat", "policy": 'path "secret/data/services/*" { capabilities = ["read"] }'},
+            {"name": "service-chat", "policy": 'path "secret/data/services/+" { capabilities = ["read"] }'},
         ),
         unknown=({"policy": UNKNOWN}, {}),
     ),
@@ -445,6 +451,13 @@ CASES = (
         type=VAULT_ROLE,
         good=({"tokenMaxTtl": 3600},),
         bad=({}, {"tokenMaxTtl": 0}, {"tokenMaxTtl": 86401}),
+        unknown=({"tokenMaxTtl": UNKNOWN},),
+    ),
+    Case(
+        policy="vault-token-lifetime",
+        type=VAULT_SIGN_IN,
+        good=({"tokenMaxTtl": 3600},),
+        bad=({}, {"tokenMaxTtl": 86401}),
         unknown=({"tokenMaxTtl": UNKNOWN},),
     ),
 )
@@ -540,6 +553,10 @@ def test_vault_without_audit_is_found() -> None:
     assert [subject.name for subject, _ in findings(policy, [rule, other])] == ["chat"]
     assert list(findings(policy, [rule, audit])) == []
     assert list(findings(policy, [other])) == []
+    raw = replace(audit, properties={"options": {"file_path": "stdout", "log_raw": "true"}})
+    assert [finding.item for _, finding in findings(policy, [rule, raw])] == ["log_raw"]
+    hidden = replace(audit, properties={"options": UNKNOWN})
+    assert [finding.unknown for _, finding in findings(policy, [rule, hidden])] == [True]
 
 
 def _routed(*hosts: str) -> Subject:

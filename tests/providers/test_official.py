@@ -10,13 +10,20 @@ import pulumi_docker
 import pulumi_keycloak
 import pulumi_random
 import pulumi_tls
+import pulumi_vault
 import pytest
 
 from providers.catalogue import PROVIDERS
 from providers.docker.container import Container
 from providers.resource import ResourceType
 
-_SDKS = {"docker": pulumi_docker, "keycloak": pulumi_keycloak, "random": pulumi_random, "tls": pulumi_tls}
+_SDKS = {
+    "docker": pulumi_docker,
+    "keycloak": pulumi_keycloak,
+    "random": pulumi_random,
+    "tls": pulumi_tls,
+    "vault": pulumi_vault,
+}
 _TYPES = [resource for provider in PROVIDERS for resource in provider.resources]
 # Required by us alone: the official provider has a second, write-only form of the same input, or finds out later.
 _STRICTER = {
@@ -30,7 +37,7 @@ _STRICTER = {
 def _official(resource: type[ResourceType[Any]]) -> dict[str, bool]:
     """Return the official input names, and whether each is required."""
     package, module, name = resource.token.split(":")
-    area = module.split("/")[0]
+    area = module.split("/")[0].lower()
     home = _SDKS[package] if area == "index" else getattr(_SDKS[package], area)
     arguments = getattr(home, f"{name}Args")
     names = {

@@ -75,6 +75,7 @@ PROBE = 'probe_success{instance="https://chat.localhost/health",service="open-we
 EXPIRY = 'probe_ssl_earliest_cert_expiry{instance="https://chat.localhost/health"}'
 KEYCLOAK = 'up{job="keycloak",instance="keycloak:9000"}'
 FAILED = 'keycloak_user_events_total{event="login",error="invalid_user_credentials",realm="aikit"}'
+UNSEALED = 'vault_core_unsealed{job="vault",instance="vault:8202",cluster="%s"}'
 DAY = 86_400
 
 
@@ -162,6 +163,11 @@ CASES: Mapping[str, Case] = {
     "RulesFail": Case(
         fires={"prometheus_rule_evaluation_failures_total": "0+1x60"},
         quiet=({"prometheus_rule_evaluation_failures_total": "3x60"},),
+    ),
+    "VaultSealed": Case(
+        fires={UNSEALED % "": "0x60", UNSEALED % "vault-cluster-1": "0x60"},
+        # What it counted under no name while it started stays.
+        quiet=({UNSEALED % "": "0x60", UNSEALED % "vault-cluster-1": "1x60"}, {UNSEALED % "": "0x1 _x60"}),
     ),
 }
 """By the alert's name. The alerts of ``up`` and the watchdog follow from the services."""

@@ -177,7 +177,8 @@ def test_clients_use_the_code_flow_with_pkce_and_exact_addresses() -> None:
         assert properties["directAccessGrantsEnabled"] is False
         assert properties["implicitFlowEnabled"] is False
         for address in properties["validRedirectUris"]:
-            assert address.startswith("https://")
+            # A command line waits on the person's own machine.
+            assert address.startswith("https://") or address == "http://localhost:8250/oidc/callback"
             assert "*" not in address
     names = {str(role.properties["name"]) for role in of_type(plan, "Role")}
     assert {"admin", "editor", "viewer"} <= names
@@ -241,12 +242,12 @@ def test_rules_for_passwords_and_sessions_follow_the_settings() -> None:
 @pytest.mark.spec("TLS-04", "TLS-06")
 def test_the_certificate_names_every_public_host() -> None:
     plan = planned("prod")
-    (request,) = of_type(plan, "CertRequest")
+    request = next(item for item in of_type(plan, "CertRequest") if item.name == "certificate-request")
     hosts: Any = request.properties["dnsNames"]
     assert {"ai.example.org", "chat.ai.example.org", "auth.ai.example.org"} <= set(hosts)
-    (leaf,) = of_type(plan, "LocallySignedCert")
-    assert leaf.properties["validityPeriodHours"] == 90 * 24
-    assert leaf.properties["earlyRenewalHours"] == 30 * 24
+    for leaf in of_type(plan, "LocallySignedCert"):
+        assert leaf.properties["validityPeriodHours"] == 90 * 24
+        assert leaf.properties["earlyRenewalHours"] == 30 * 24
 
 
 @pytest.mark.spec("TLS-06")
@@ -259,7 +260,9 @@ def test_own_certificate_files_take_the_place_of_the_generated_ones(tmp_path: An
         certificates_certificate_file=str(tmp_path / "chain.pem"),
         certificates_key_file=str(tmp_path / "key.pem"),
     )
-    assert not of_type(plan, "LocallySignedCert")
+    assert "certificate" not in {item.name for item in of_type(plan, "LocallySignedCert")}, (
+        "only those for inside are made"
+    )
 
 
 @pytest.mark.spec("HAP-01", "HAP-02", "HAP-06", "TLS-07")

@@ -48,7 +48,7 @@ OIDC = {
         ({"domain": "-x"}, "domain is"),
         ({"domain": "10.0.0.1"}, "not an IP address"),
         ({"http-port": "80"}, 'http-port is "80"'),
-        ({"http-port": 443}, "three different ports"),
+        ({"http-port": 443}, "must be different ports"),
         ({"https-port": 70000}, "https-port is 70000"),
         ({"postgres-max-connections": 3}, "postgres-max-connections is 3"),
         ({"postgres-shared-buffers-mb": 900}, "at most half"),

@@ -1,0 +1,32 @@
+"""Names in Vault that those need, too, who talk to it without deploying it; importing them costs nothing."""
+
+HOST = "vault"
+CLIENT = "vault"
+
+MOUNT = "secret"
+SERVICES = "services"
+"""Folder with an entry for each service: every secret that it uses, by the secret's name."""
+PLATFORM = "platform"
+"""Folder with what belongs to no service."""
+SHARED = "shared"
+"""Folder for secrets that administrators keep beside those of the platform."""
+PEOPLE = "people"
+"""Folder with a folder for each person."""
+CERTIFICATES = f"{PLATFORM}/certificates"
+
+DEPLOYMENT = "deployment"
+"""Role by which the deployment logs in, and the policy of what it may do."""
+DEPLOYMENT_SECRET = "vault-deployment-secret"  # noqa: S105 -- the name of one
+SERVICE_LOGINS = "services"
+"""Where services log in: an AppRole for each, of the service's name."""
+SIGN_IN = "oidc"
+"""Where people sign in, by way of Keycloak."""
+ADMIN, PERSON = "admin", "person"
+"""Roles of people: what they ask for when they sign in, and the roles of the client that allow it."""
+AUDIT = "stdout"
+"""The log of accesses: where Vault writes it, so that it is among the container's lines."""
+
+
+def entry(service: str) -> str:
+    """Return the path of a service's secrets."""
+    return f"{SERVICES}/{service}"

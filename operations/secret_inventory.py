@@ -1,0 +1,62 @@
+"""Which secrets there are and where they are kept, as a document: ``python -m operations.secret_inventory`` writes it."""
+
+import re
+from collections.abc import Mapping
+
+from components.secrets import names
+from operations.plan import ROOT, Plan, PlannedResource, plan
+
+FILE = ROOT / "docs" / "secret-inventory.md"
+STACK = "test"
+"""The stack that has most of what there can be."""
+
+ENTRY = "vault:kv/secretV2:SecretV2"
+SOURCES = {"random:index/randomPassword:RandomPassword": "result", "tls:index/privateKey:PrivateKey": "privateKeyPem"}
+"""Types that make secrets, and the property that is one."""
+
+
+def kept(planned: Plan) -> Mapping[str, set[str]]:
+    """Return the generated secrets by the path of the entry that holds them."""
+    made = set(generated(planned))
+    return {
+        str(resource.properties["name"]): made
+        & set(re.findall(r"\$\{([\w-]+)\.", str(resource.properties["dataJson"])))
+        for resource in planned.resources
+        if resource.type == ENTRY
+    }
+
+
+def generated(planned: Plan) -> Mapping[str, PlannedResource]:
+    """Return what generates a secret, by its name."""
+    return {resource.name: resource for resource in planned.resources if resource.type in SOURCES}
+
+
+def document() -> str:
+    """Return the text of the document: each entry and what is in it."""
+    rows = [
+        f"| `{names.MOUNT}/{path}` | {reader(path)} | {', '.join(f'`{name}`' for name in sorted(secrets))} |"
+        for path, secrets in sorted(kept(plan(STACK)).items())
+    ]
+    return "\n".join(
+        [
+            "# Inventory of secrets",
+            "",
+            f"Written by `python -m operations.secret_inventory` from the graph of the stack `{STACK}`. A secret that two services share",
+            "is in the entries of both. [secrets.md](secrets.md) says how to read and change them.",
+            "",
+            "| entry in Vault | who reads it, beside administrators | secrets |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def reader(path: str) -> str:
+    """Return who may read an entry."""
+    area, _, service = path.partition("/")
+    return f"the service {service}" if area == names.SERVICES else "nobody"
+
+
+if __name__ == "__main__":
+    FILE.write_text(document(), encoding="utf-8")

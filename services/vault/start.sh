@@ -1,0 +1,153 @@
+#!/bin/sh
+# Starts Vault, initialises it once, unseals it, and gives the deployment a login of its own.
+#
+# Vault is unsealed at a start only: a seal that a person orders in an emergency holds until the container is restarted.
+# Secrets pass through files and variables of this shell, never through arguments, which other processes could see.
+set -eu
+umask 0077
+
+FILES=/etc/aikit
+STORAGE=/vault/file
+# The key is on a volume of its own: who has the data alone can open nothing.
+KEY=/vault/config/unseal-key
+# In the storage: says that the key was kept, so that there may be something to lose.
+KEPT="$STORAGE/key-kept"
+# In the storage: checksum of what the deployment may do.
+GRANTED="$STORAGE/granted"
+READY=/tmp/ready
+
+export VAULT_ADDR=http://127.0.0.1:8202
+export HOME=/tmp
+
+say() {
+    echo "start: $*" >&2
+}
+
+refuse() {
+    say "$*"
+    exit 1
+}
+
+# With a seal of another system the key only recovers; Vault unseals itself.
+recovers() {
+    [ -f "$FILES/seal" ]
+}
+
+field() {
+    tr -d ' \n' | sed -n "s/.*\"$1\":\[\{0,1\}\"\{0,1\}\([^]\",}]*\).*/\1/p"
+}
+
+status() {
+    wget -q -O - "$VAULT_ADDR/v1/sys/seal-status" | field "$1"
+}
+
+# Repeats a question each second until its answer is yes.
+wait_until() {
+    what=$1
+    shift
+    waited=0
+    until "$@" 2>/dev/null; do
+        kill -0 "$server" 2>/dev/null || refuse "Vault ended; its own messages above say why"
+        [ "$waited" -lt 120 ] || refuse "Vault is not $what after $waited seconds"
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+
+answers() {
+    [ -n "$(status initialized)" ]
+}
+
+# One node elects itself within seconds; until then it refuses everything.
+active() {
+    wget -q -O /dev/null "$VAULT_ADDR/v1/sys/health"
+}
+
+initialise() {
+    [ ! -s "$KEY" ] || refuse "there is an unseal key, but Vault's storage is empty: restore the volume of its data, or remove both volumes to begin anew"
+    shares=key
+    if recovers; then shares=recovery; fi
+    made="$(vault operator init -format=json "-$shares-shares=1" "-$shares-threshold=1")"
+    kind=unseal
+    if recovers; then kind=recovery; fi
+    printf %s "$made" | field "${kind}_keys_b64" | tr -d '\n' >"$KEY.new"
+    [ -s "$KEY.new" ] || refuse "Vault was initialised without a key; remove the volume of its data to begin anew"
+    chmod 0400 "$KEY.new"
+    sync
+    mv "$KEY.new" "$KEY"
+    sync
+    touch "$KEPT"
+    sync
+    VAULT_TOKEN="$(printf %s "$made" | field root_token)"
+    export VAULT_TOKEN
+    say "initialised; the key is in $KEY"
+}
+
+# Makes a root token of the key, as a person would who lost all others.
+root() {
+    vault operator generate-root -cancel >/dev/null
+    otp="$(vault operator generate-root -generate-otp)"
+    nonce="$(vault operator generate-root -init -otp="$otp" -format=json | field nonce)"
+    encoded="$(vault operator generate-root -nonce="$nonce" -format=json - <"$KEY" | field encoded_root_token)"
+    VAULT_TOKEN="$(vault operator generate-root -decode="$encoded" -otp="$otp")"
+    export VAULT_TOKEN
+}
+
+login() {
+    vault write -field=token auth/approle/login role_id=deployment "secret_id=@$FILES/deployment-secret" >/dev/null 2>&1
+}
+
+# What the deployment needs to do the rest. May run any number of times.
+grant() {
+    vault auth list -format=json | grep -q '"approle/"' || vault auth enable approle >/dev/null
+    vault policy write deployment "$FILES/deployment.hcl" >/dev/null
+    # Together with the role go the secrets that were valid before.
+    vault delete auth/approle/role/deployment >/dev/null
+    vault write auth/approle/role/deployment token_policies=deployment token_ttl=15m token_max_ttl=1h >/dev/null
+    vault write auth/approle/role/deployment/role-id role_id=deployment >/dev/null
+    vault write auth/approle/role/deployment/custom-secret-id "secret_id=@$FILES/deployment-secret" >/dev/null
+    say "the deployment has its login"
+}
+
+rm -f "$READY"
+if [ ! -e "$KEPT" ] && [ ! -s "$KEY" ] && [ -e "$STORAGE/raft" ]; then
+    # Its key was never kept, so nothing can ever have been stored in it: an initialisation was interrupted.
+    say "starting an interrupted initialisation anew"
+    rm -rf "$STORAGE/raft"
+fi
+if [ -e "$KEPT" ] && [ ! -s "$KEY" ]; then
+    refuse "the key is missing: restore it to $KEY from your copy (docs/secrets.md); the data was left as it is"
+fi
+mkdir -p "$STORAGE/raft"
+
+# Credentials of another system's seal are the server's alone: the commands below would take VAULT_TOKEN for theirs.
+vault server "-config=$FILES/vault.hcl" &
+server=$!
+unset VAULT_TOKEN
+trap 'kill -TERM "$server" 2>/dev/null || true' TERM INT
+trap 'kill -TERM "$server" 2>/dev/null || true; wait "$server" || true' EXIT
+
+wait_until answering answers
+if [ "$(status initialized)" != true ]; then initialise; fi
+[ -e "$KEPT" ] || touch "$KEPT"
+if ! recovers; then vault write sys/unseal "key=@$KEY" >/dev/null; fi
+wait_until active active
+
+wanted="$(cat "$0" "$FILES/deployment.hcl" | sha256sum)"
+if [ "$(cat "$GRANTED" 2>/dev/null || true)" != "$wanted" ] || ! login; then
+    [ -n "${VAULT_TOKEN:-}" ] || root
+    grant
+    printf '%s\n' "$wanted" >"$GRANTED"
+fi
+if [ -n "${VAULT_TOKEN:-}" ]; then
+    vault token revoke -self >/dev/null
+    unset VAULT_TOKEN
+    say "the root token is revoked"
+fi
+touch "$READY"
+say ready
+
+# A signal ends the first wait at once; the second one waits for the server to end.
+wait "$server" || true
+trap - EXIT
+wait "$server"

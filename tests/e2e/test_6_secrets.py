@@ -1,0 +1,269 @@
+"""Vault on the running platform: it has every secret, tells each who may know it, and nothing else shows one."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from playwright.sync_api import Browser
+
+from components.secrets import names
+from components.secrets.vault import CONSOLE
+from operations import secret_inventory
+from operations.plan import ROOT, plan
+from tests.e2e.conftest import STACK, Deployed, aikit
+from tests.e2e.test_4_monitoring import query
+
+SHORTEST = 20
+"""Generated secrets have at least so many characters; shorter text could be in a log by chance."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Someone who asks Vault at its public address."""
+
+    platform: Deployed
+    token: str = ""
+
+    def ask(self, method: str, path: str, body: Any = None, **query: str) -> httpx.Response:
+        """Send a request and return the answer, whatever it is."""
+        with self.platform.client() as client:
+            headers = {"X-Vault-Token": self.token} if self.token else {}
+            address = f"{self.platform.url(names.HOST)}/v1/{path}"
+            return client.request(method, address, json=body, params=query, headers=headers)
+
+    def read(self, path: str) -> dict[str, Any]:
+        """Return what is at a path."""
+        answer = self.ask("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+
+def sign_in(platform: Deployed, browser: Browser, username: str, role: str) -> httpx.Response:
+    """Sign in as the web interface does, with a browser at Keycloak, and return Vault's last answer."""
+    caller = Caller(platform=platform)
+    redirect = platform.url(names.HOST) + CONSOLE
+    asked = caller.ask("POST", f"auth/{names.SIGN_IN}/oidc/auth_url", {"role": role, "redirect_uri": redirect})
+    assert asked.status_code == 200, asked.text
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.goto(asked.json()["data"]["auth_url"])
+        page.locator("#username").fill(username)
+        page.locator("#password").fill(platform.passwords[username])
+        # What the page there shows does not matter: not every image has the web interface.
+        with page.expect_request(lambda request: request.url.startswith(redirect), timeout=60_000) as returned:
+            page.locator("#kc-login").click()
+        query = parse_qs(urlsplit(returned.value.url).query)
+    finally:
+        context.close()
+    return caller.ask("GET", f"auth/{names.SIGN_IN}/oidc/callback", state=query["state"][0], code=query["code"][0])
+
+
+@pytest.fixture(scope="module")
+def admin(platform: Deployed, browser: Browser) -> Caller:
+    """Return an administrator who has signed in."""
+    answer = sign_in(platform, browser, "admin", names.ADMIN)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["auth"]["lease_duration"] <= 3600
+    return Caller(platform=platform, token=answer.json()["auth"]["client_token"])
+
+
+@pytest.fixture(scope="module")
+def everything(admin: Caller) -> dict[str, dict[str, str]]:
+    """Return all secrets that Vault has, by entry."""
+    found: dict[str, dict[str, str]] = {}
+    for area in (names.SERVICES, names.PLATFORM):
+        listed = admin.ask("GET", f"{names.MOUNT}/metadata/{area}/", list="true").json()["data"]["keys"]
+        for key in listed:
+            found[f"{area}/{key}"] = admin.read(f"{names.MOUNT}/data/{area}/{key}")["data"]
+    return found
+
+
+@pytest.mark.spec("VLT-01", "VLT-06", "VLT-07", "VLT-08", "VLT-10")
+def test_vault_has_every_secret_as_it_is_used(platform: Deployed, everything: dict[str, dict[str, str]]) -> None:
+    expected = secret_inventory.kept(plan(STACK))
+    running = {service.name for service in platform.services}
+    for path, secrets in expected.items():
+        if path.startswith(f"{names.SERVICES}/") and path.removeprefix(f"{names.SERVICES}/") not in running:
+            continue
+        missing = {name for name in secrets - everything[path].keys() if not re.match(r"(postgres-)?grafana-", name)}
+        assert not missing, path
+    assert everything["services/keycloak"]["administrator-password"] == platform.passwords["admin"]
+    password = everything["services/open-webui"]["redis-password"]
+    assert platform.run("redis", "cat", "/etc/aikit/password") == password
+    assert "BEGIN CERTIFICATE" in everything["platform/certificates"]["certificate-bundle"]
+
+
+@pytest.mark.spec("VLT-04", "VLT-05")
+def test_a_service_reads_its_own_entry_and_no_other(platform: Deployed, admin: Caller) -> None:
+    login = f"auth/{names.SERVICE_LOGINS}"
+    role = admin.read(f"{login}/role/open-webui/role-id")["role_id"]
+    given = admin.ask("POST", f"{login}/role/open-webui/secret-id").json()["data"]
+    answer = Caller(platform=platform).ask("POST", f"{login}/login", {"role_id": role, "secret_id": given["secret_id"]})
+    assert answer.status_code == 200, answer.text
+    service = Caller(platform=platform, token=answer.json()["auth"]["client_token"])
+    assert service.read("secret/data/services/open-webui")["data"]["redis-password"]
+    for path in ("secret/data/services/keycloak", "secret/data/platform/certificates", "secret/metadata/services/"):
+        assert service.ask("GET", path).status_code == 403, path
+    assert service.ask("POST", "secret/data/services/open-webui", {"data": {"a": "b"}}).status_code == 403
+    # Taken back, the login is worth nothing any more.
+    taken = {"secret_id_accessor": given["secret_id_accessor"]}
+    assert admin.ask("POST", f"{login}/role/open-webui/secret-id-accessor/destroy", taken).status_code == 204
+    refused = Caller(platform=platform).ask(
+        "POST", f"{login}/login", {"role_id": role, "secret_id": given["secret_id"]}
+    )
+    assert refused.status_code == 400
+
+
+@pytest.mark.spec("VLT-04", "SSO-17")
+def test_others_keep_secrets_of_their_own_and_see_no_other(platform: Deployed, browser: Browser) -> None:
+    assert sign_in(platform, browser, "victor", names.ADMIN).status_code == 400
+    answer = sign_in(platform, browser, "victor", names.PERSON)
+    assert answer.status_code == 200, answer.text
+    victor = Caller(platform=platform, token=answer.json()["auth"]["client_token"])
+    own = f"{names.MOUNT}/data/{names.PEOPLE}/victor/mail"
+    assert victor.ask("POST", own, {"data": {"password": "mine"}}).status_code == 200
+    assert victor.read(own)["data"] == {"password": "mine"}
+    for path in ("secret/data/services/redis", "secret/data/people/admin/mail", "secret/metadata/services/"):
+        assert victor.ask("GET", path).status_code == 403, path
+
+
+@pytest.mark.spec("VLT-09", "VLT-16")
+def test_an_administrator_adds_a_secret_of_their_own(admin: Caller) -> None:
+    path = f"{names.MOUNT}/data/{names.SHARED}/openai"
+    assert admin.ask("POST", path, {"data": {"key": "sk-for-a-test"}}).status_code == 200
+    assert admin.read(path)["data"] == {"key": "sk-for-a-test"}
+    assert admin.ask("POST", "sys/policies/acl/own", {"policy": "x"}).status_code == 403
+
+
+@pytest.mark.spec("VLT-11", "VLT-12", "CFG-03")
+def test_neither_docker_nor_a_log_nor_the_state_shows_a_secret(
+    platform: Deployed, everything: dict[str, dict[str, str]]
+) -> None:
+    secrets = {
+        (path, name): part
+        for path, values in everything.items()
+        for name, value in values.items()
+        # Of a PEM the lines that are the key's own: its head is the same everywhere, and certificates are public.
+        for part in (_private_lines(value) if "-----BEGIN" in value else [value])
+    }
+    assert len(secrets) > 20
+    assert all(len(value) >= SHORTEST for value in secrets.values())
+    shown = {
+        f"state {file.name}": file.read_text(encoding="utf-8", errors="replace")
+        for file in (ROOT / ".aikit").rglob("*")
+        if file.is_file() and file.suffix in {".json", ".yaml", ".log"}
+    }
+    assert any("checkpoint" in text for text in shown.values())
+    for container in platform.docker.containers.list(all=True, filters={"label": f"aikit.stack={STACK}"}):
+        shown[f"inspect {container.name}"] = json.dumps(container.attrs)
+        shown[f"log {container.name}"] = container.logs().decode(errors="replace")
+    found = [(place, *secret) for place, text in shown.items() for secret, value in secrets.items() if value in text]
+    assert not found
+
+
+def _private_lines(pem: str) -> Iterator[str]:
+    for block in re.findall(r"-----BEGIN [A-Z ]*PRIVATE KEY-----\n(.*?)-----END", pem, re.DOTALL):
+        yield block.splitlines()[0]
+
+
+@pytest.mark.spec("SEC-03", "VLT-01")
+def test_every_access_is_in_the_log_without_the_secret(platform: Deployed, admin: Caller) -> None:
+    path = f"{names.MOUNT}/data/services/redis"
+    value = admin.read(path)["data"]["redis-password"]
+    lines = platform.container("vault").logs(tail=200).decode().splitlines()
+    entries = [json.loads(line) for line in lines if line.startswith("{") and '"type":"response"' in line]
+    mine = [entry for entry in entries if entry["request"]["path"] == path]
+    assert mine
+    assert mine[-1]["auth"]["display_name"] == "oidc-admin"
+    assert mine[-1]["response"]["data"]["data"]["redis-password"].startswith("hmac-sha256:")
+    assert not any(value in line for line in lines)
+
+
+@pytest.mark.spec("VLT-01", "MET-02")
+def test_it_is_measured_and_shows_that_to_nobody_outside(platform: Deployed) -> None:
+    assert query(platform, "max by (job) (vault_core_unsealed)") == {"vault": 1.0}
+    assert Caller(platform=platform).ask("GET", "sys/metrics").status_code == 404
+
+
+@pytest.mark.spec("VLT-16")
+def test_the_commands_of_the_documentation_work(platform: Deployed, browser: Browser, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "secrets.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    commands = [line for block in blocks for line in block.splitlines() if line.startswith("vault ")]
+    binary = _command_line(platform, tmp_path)
+    address = f"http://127.0.0.1:{platform.settings.vault.port}"
+    environment = {"HOME": str(tmp_path), "VAULT_ADDR": address, "PATH": "/nowhere"}
+    assert "vault login -method=oidc role=admin" in commands
+    login = subprocess.Popen(
+        [binary, "login", "-method=oidc", "role=admin", "skip_browser=true"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert login.stdout
+    said = ""
+    while "openid-connect/auth" not in said:
+        line = login.stdout.readline()
+        assert line, said
+        said += line
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(re.findall(r"https://\S+openid-connect/auth\S+", said)[0])
+    page.locator("#username").fill("admin")
+    page.locator("#password").fill(platform.passwords["admin"])
+    page.locator("#kc-login").click()
+    assert login.wait(timeout=60) == 0
+    context.close()
+
+    accessor = ""
+    for command in commands:
+        if command.startswith("vault login"):
+            continue
+        words = command.replace("<accessor>", accessor).split()[1:]
+        done = subprocess.run([binary, *words], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stderr)
+        if found := re.search(r"secret_id_accessor\s+(\S+)", done.stdout):
+            accessor = found[1]
+        if command.endswith("-field=redis-password secret/services/redis"):
+            assert done.stdout.strip() == platform.run("redis", "cat", "/etc/aikit/password")
+
+
+def _command_line(platform: Deployed, folder: Path) -> str:
+    """Return the program of the image, copied to this machine."""
+    container = platform.container("vault")
+    path = container.exec_run(["readlink", "-f", "/bin/vault"]).output.decode().strip()
+    archive = folder / "vault.tar"
+    with archive.open("wb") as file:
+        for part in container.get_archive(path)[0]:
+            file.write(part)
+    with tarfile.open(archive) as opened:
+        opened.extract("vault", folder, filter="data")
+    return str(folder / "vault")
+
+
+@pytest.mark.spec("VLT-02", "VLT-03")
+def test_a_seal_holds_until_a_restart_and_services_go_on(platform: Deployed, admin: Caller) -> None:
+    assert admin.ask("POST", "sys/seal").status_code == 204
+    assert admin.ask("GET", f"{names.MOUNT}/data/services/redis").status_code == 503
+    with platform.client() as client:
+        assert client.get(f"{platform.url('chat')}/health").status_code == 200
+    failed = aikit("refresh", check=False)
+    assert failed.returncode != 0
+    assert "is sealed. Restart its container" in failed.stdout + failed.stderr
+    platform.container("vault").restart(timeout=30)
+    deadline = time.monotonic() + 120
+    while admin.ask("GET", "sys/health").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert admin.read(f"{names.MOUNT}/data/services/redis")["data"]["redis-password"]

@@ -1,0 +1,217 @@
+"""The Vault adapters through the real engine, on a real Vault."""
+
+# Values come from systems without types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+import json
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+import docker
+import hvac
+import hvac.exceptions
+import pulumi
+import pulumi_vault as vault
+import pytest
+import requests
+
+from providers.resource import ProviderError
+from providers.vault.client import Settings, Vault
+from tests.providers.conftest import Program, Run
+
+TOKEN = "root-of-a-test"
+PASSWORD = "pass-8Zk4"
+KEYS = "http://127.0.0.1:8200/v1/identity/oidc/.well-known/keys"
+"""Vault's own, as it sees itself in its container."""
+
+
+@pytest.fixture(scope="session")
+def server() -> Generator[str]:
+    """Run the newest local Vault image in memory and return its address."""
+    engine = docker.from_env()
+    images = engine.images.list(name="aikit/vault")
+    if not images:
+        pytest.skip("there is no local image aikit/vault; build the images first")
+    newest = max(images, key=lambda image: str(image.attrs["Created"]))
+    container = engine.containers.run(
+        newest.tags[0],
+        ["server", "-dev", f"-dev-root-token-id={TOKEN}", "-dev-listen-address=0.0.0.0:8200"],
+        detach=True,
+        auto_remove=True,
+        environment={"HOME": "/tmp"},  # noqa: S108 -- of the container
+        ports={"8200/tcp": ("127.0.0.1", 0)},
+    )
+    try:
+        container.reload()
+        yield f"http://127.0.0.1:{container.attrs['NetworkSettings']['Ports']['8200/tcp'][0]['HostPort']}"
+    finally:
+        container.kill()
+
+
+@pytest.fixture
+def root(server: str) -> Any:
+    """Return Vault's own client library with the root token, as soon as Vault answers."""
+    client: Any = hvac.Client(url=server, token=TOKEN)
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if not client.sys.is_sealed():
+                break
+        except requests.RequestException:
+            pass
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return client
+
+
+def program(server: str, **changes: Any) -> Program:
+    """Return a program with every type; ``changes`` are what the tests vary."""
+
+    def declare() -> None:
+        provider = vault.Provider("vault", address=server, token=pulumi.Output.secret(TOKEN), skip_child_token=True)
+        options = pulumi.ResourceOptions(provider=provider)
+        audit = vault.Audit(
+            "audit", vault.AuditArgs(type="file", path="trail", options={"file_path": "stdout"}), options
+        )
+        # Vault refuses requests for a moment while a log is being set up.
+        options = pulumi.ResourceOptions(provider=provider, depends_on=[audit])
+        mount = vault.Mount(
+            "mount",
+            vault.MountArgs(
+                path="kept", type="kv", options={"version": "2"}, description=changes.get("description", "one")
+            ),
+            options,
+        )
+        vault.kv.SecretV2(
+            "secret",
+            vault.kv.SecretV2Args(
+                mount=mount.path,
+                name=changes.get("entry", "services/a"),
+                data_json=json.dumps({"password": changes.get("password", PASSWORD)}),
+            ),
+            options,
+        )
+        policy = vault.Policy(
+            "policy",
+            vault.PolicyArgs(
+                name="reads-a",
+                policy=f'path "kept/data/services/a" {{\n  capabilities = ["{changes.get("capability", "read")}"]\n}}\n',
+            ),
+            options,
+        )
+        logins = vault.AuthBackend("logins", vault.AuthBackendArgs(path="machines", type="approle"), options)
+        role = vault.approle.AuthBackendRole(
+            "role",
+            vault.approle.AuthBackendRoleArgs(
+                backend=logins.path,
+                role_name="a",
+                token_policies=[policy.name],
+                token_ttl=changes.get("ttl", 600),
+                token_max_ttl=3600,
+            ),
+            options,
+        )
+        keys = vault.jwt.AuthBackend(
+            "keys",
+            vault.jwt.AuthBackendArgs(path="people", type="jwt", jwks_url=KEYS),
+            options,
+        )
+        vault.jwt.AuthBackendRole(
+            "person",
+            vault.jwt.AuthBackendRoleArgs(
+                backend=keys.path,
+                role_name="person",
+                role_type="jwt",
+                user_claim="sub",
+                bound_audiences=["someone"],
+                bound_claims={"roles": changes.get("claim", "person")},
+                token_policies=[policy.name],
+                token_max_ttl=3600,
+            ),
+            options,
+        )
+        pulumi.export("role", role.role_id)
+
+    return declare
+
+
+@pytest.mark.spec("VLT-01", "VLT-04", "VLT-05")
+def test_every_type_is_made_changed_and_removed(stack: Callable[[Program], Run], server: str, root: Any) -> None:
+    run = stack(program(server))
+    assert run.preview()["create"] == 10
+    assert run.up()["create"] == 10
+    assert run.up() == {"same": 10}
+    run.refresh()
+    assert run.preview() == {"same": 10}, "what Vault answers is what was asked for"
+
+    read = root.secrets.kv.v2.read_secret_version(path="services/a", mount_point="kept", raise_on_deleted_version=False)
+    assert read["data"]["data"] == {"password": PASSWORD}
+    service: Any = hvac.Client(url=server)
+    secret_id = root.write_data("auth/machines/role/a/secret-id")["data"]["secret_id"]
+    identifier = run.outputs("role")["roleId"]
+    service.auth.approle.login(role_id=identifier, secret_id=secret_id, mount_point="machines")
+    assert service.read("kept/data/services/a")["data"]["data"]["password"] == PASSWORD
+    with pytest.raises(hvac.exceptions.Forbidden):
+        service.read("kept/data/services/b")
+
+    changed = {"description": "two", "password": "another", "capability": "list", "ttl": 60, "claim": "other"}
+    assert run.up(program(server, **changed)) == {"same": 5, "update": 5}
+    assert root.read("auth/machines/role/a")["data"]["token_ttl"] == 60
+    assert root.read("auth/people/role/person")["data"]["bound_claims"] == {"roles": "other"}
+    with pytest.raises(hvac.exceptions.Forbidden):
+        service.read("kept/data/services/a")
+    assert root.read("kept/data/services/a?version=1")["data"]["data"]["password"] == PASSWORD, "versions stay"
+    assert run.up(program(server, **changed, entry="services/c"))["replace"] == 1
+    assert run.outputs("secret")["path"] == "kept/data/services/c"
+
+    run.destroy()
+    assert "kept/" not in root.read("sys/mounts")["data"]
+    assert root.read("sys/policies/acl/reads-a") is None
+    assert "trail/" not in root.read("sys/audit")["data"]
+
+
+@pytest.mark.spec("VLT-12")
+def test_the_state_shows_no_secret(stack: Callable[[Program], Run], server: str, root: Any) -> None:
+    run = stack(program(server))
+    run.up()
+    assert PASSWORD not in json.dumps(run.state())
+    assert TOKEN not in json.dumps(run.state())
+
+
+def test_what_a_person_changed_is_found_and_put_right(stack: Callable[[Program], Run], server: str, root: Any) -> None:
+    run = stack(program(server))
+    run.up()
+    root.write_data("kept/data/services/a", data={"data": {"password": "by hand"}})
+    root.write_data("sys/policies/acl/reads-a", data={"policy": 'path "*" { capabilities = ["read"] }'})
+    root.delete("auth/machines/role/a")
+    done = run.up(refresh=True)
+    assert (done["update"], done["create"]) == (2, 1)
+    assert root.read("kept/data/services/a")["data"]["data"] == {"password": PASSWORD}
+
+
+@pytest.mark.spec("VLT-03")
+def test_a_first_preview_needs_no_vault(stack: Callable[[Program], Run]) -> None:
+    assert stack(program("http://127.0.0.1:9")).preview()["create"] == 10
+
+
+def refused(settings: Settings) -> str:
+    with pytest.raises(ProviderError) as caught:
+        Vault(settings).read("sys/mounts")
+    return str(caught.value)
+
+
+def test_errors_name_the_cure(server: str, root: Any) -> None:
+    assert "can't be reached at http://127.0.0.1:9" in refused(
+        Settings(address="http://127.0.0.1:9", token=TOKEN, startup_seconds=0)
+    )
+    assert "The token is wrong" in refused(Settings(address=server, token="wrong"))
+    assert "neither a token nor a login" in refused(Settings(address=server))
+    root.sys.enable_auth_method("approle")
+    try:
+        login = {"role_id": "none", "secret_id": "secret-of-nobody"}
+        said = refused(Settings(address=server, login_path="auth/approle/login", login=login))
+        assert "its role or secret is wrong" in said
+        assert "secret-of-nobody" not in said
+    finally:
+        root.sys.disable_auth_method("approle")

@@ -1,0 +1,169 @@
+"""What the graph says about secrets: all are in Vault, each service reads its own, and nothing waits for Vault."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.secrets import vault
+from components.secrets.vault import deployment_policy
+from operations import secret_inventory
+from operations.plan import Plan, PlannedResource
+from settings import SettingsError, parse
+from tests.unit.test_platform import container, of_type, planned, variant
+
+STACKS = pytest.mark.parametrize(("stack", "built"), [("dev", False), ("prod", False), ("test", True)])
+
+
+def of_vault(plan: Plan, kind: str) -> list[PlannedResource]:
+    return [
+        resource for resource in plan.resources if resource.type.startswith("vault:") and resource.type.endswith(kind)
+    ]
+
+
+@pytest.mark.spec("VLT-06", "VLT-07", "VLT-08", "VLT-10")
+@STACKS
+def test_every_generated_secret_is_in_vault(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    kept = secret_inventory.kept(plan)
+    everything = set(secret_inventory.generated(plan))
+    assert {"administrator-password", "postgres-keycloak-password", "redis-password", "authority-key"} <= everything
+    assert everything - set().union(*kept.values()) == set(), "generated, and not in Vault"
+    assert "postgres-keycloak-password" in kept["services/keycloak"]
+    assert {"open-webui-client-secret", "redis-password"} <= kept["services/open-webui"]
+    assert "redis-password" not in kept["services/keycloak"]
+
+
+@pytest.mark.spec("VLT-06", "VLT-09")
+def test_what_a_person_gives_as_a_file_is_in_vault_too(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("given-by-hand")
+    provider = {
+        "kind": "google",
+        "name": "google",
+        "client_id": "kit",
+        "client_secret_file": str(tmp_path / "secret"),
+    }
+    plan = variant("dev", identity_providers=[provider])
+    entry = next(item for item in of_vault(plan, ":SecretV2") if item.properties["name"] == "services/keycloak")
+    without = next(item for item in of_vault(planned("dev"), ":SecretV2") if item.name == entry.name)
+    assert entry.properties["dataJson"] != without.properties["dataJson"]
+    assert "given-by-hand" not in json.dumps(plan.to_json())
+
+
+@pytest.mark.spec("VLT-06", "VLT-16")
+def test_the_inventory_is_current() -> None:
+    text = secret_inventory.FILE.read_text(encoding="utf-8")
+    assert text == secret_inventory.document(), "run: python -m operations.secret_inventory"
+
+
+@pytest.mark.spec("VLT-04", "VLT-05")
+@STACKS
+def test_every_service_reads_its_own_entry_and_no_other(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    entries = [str(item.properties["name"]) for item in of_vault(plan, ":SecretV2")]
+    services = {path.removeprefix("services/") for path in entries if path.startswith("services/")}
+    policies = {str(item.properties["name"]): str(item.properties["policy"]) for item in of_vault(plan, ":Policy")}
+    roles: dict[str, Any] = {
+        str(item.properties["roleName"]): item.properties
+        for item in of_vault(plan, ":AuthBackendRole")
+        if item.type.startswith("vault:appRole")
+    }
+    assert set(roles) == services
+    for service in services:
+        paths = set(re.findall(r'path "([^"]+)"', policies[f"service-{service}"]))
+        assert paths == {f"secret/data/services/{service}", f"secret/metadata/services/{service}"}
+        assert set(re.findall(r'"(\w+)"\]', policies[f"service-{service}"])) == {"read"}
+        assert roles[service]["tokenPolicies"] == [f"${{vault-policy-service-{service}.name}}"] or roles[service][
+            "tokenPolicies"
+        ] == [f"service-{service}"]
+        assert 0 < roles[service]["tokenTtl"] <= roles[service]["tokenMaxTtl"] <= 86_400
+        assert roles[service]["secretIdTtl"] > 0, "a secret that was lost ends by itself"
+
+
+@pytest.mark.spec("VLT-03", "VLT-04")
+def test_the_deployment_can_neither_end_the_log_nor_raise_its_rights() -> None:
+    rules = dict(re.findall(r'path "([^"]+)" \{\n  capabilities = \[([^\]]*)\]', deployment_policy()))
+    assert "delete" not in rules["sys/audit/stdout"]
+    for path in rules:
+        assert path not in {"*", "sys/*", "auth/*", "secret/*"}
+        assert not "sys/policies/acl/deployment".startswith(path.rstrip("*")) or not path.endswith("*")
+        assert not path.startswith("auth/approle")
+        assert not path.startswith("auth/token")
+
+
+@STACKS
+def test_no_other_service_waits_for_vault(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    own = {item.urn for item in plan.resources if "aikit:secrets:Vault" in item.urn}
+    assert own
+    for item in plan.resources:
+        if item.urn not in own:
+            assert not own & set(item.dependencies), item.name
+
+
+@pytest.mark.spec("VLT-01", "VLT-02", "VLT-03")
+def test_the_key_and_the_data_are_apart_and_both_are_kept() -> None:
+    plan = planned("prod")
+    volumes = {item.name: item for item in of_type(plan, "Volume")}
+    for name in ("vault-data-volume", "vault-key-volume"):
+        assert volumes[name].options["retainOnDelete"] is True
+        assert volumes[name].options["protect"] is True
+    properties = container(plan, "vault")
+    assert {"/vault/file", "/vault/config"} <= {mount["containerPath"] for mount in properties["volumes"]}
+    assert properties["user"] == "100:0"
+    assert [(port["ip"], port["internal"]) for port in properties["ports"]] == [("127.0.0.1", vault.PORT)]
+
+
+TRANSIT = ["address=https://other.example.org:8200", "key_name=kit", "mount_path=transit/"]
+
+
+def settings_of(**values: Any) -> Any:
+    return parse({f"vault-{name.replace('_', '-')}": value for name, value in values.items()}).vault
+
+
+@pytest.mark.spec("VLT-03")
+def test_another_system_may_hold_the_seal(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.write_text("VAULT_TOKEN=hvs.other\n")
+    chosen = settings_of(seal="transit", seal_options=TRANSIT, seal_credentials_file=str(file))
+    text = vault.configuration(chosen)
+    assert 'seal "transit" {\n  address = "https://other.example.org:8200"\n  key_name = "kit"\n' in text
+    assert "hvs.other" not in text
+    assert set(vault.credentials(chosen)) == {"VAULT_TOKEN"}
+    assert "seal" not in vault.configuration(settings_of())
+    plan = variant("dev", vault_seal="transit", vault_seal_options=TRANSIT, vault_seal_credentials_file=str(file))
+    assert container(plan, "vault")["entrypoints"][0] == "sh", "the credentials come from a file"
+    assert "hvs.other" not in json.dumps(plan.to_json())
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"seal": "transit"}, "must give address, key_name, mount_path"),
+        ({"seal": "transit", "seal_options": TRANSIT}, "vault-seal-credentials-file must give VAULT_TOKEN"),
+        ({"seal": "awskms", "seal_options": ["region=eu-west-1"]}, "must give kms_key_id"),
+        ({"seal": "awskms", "seal_options": ["region=a", "kms_key_id=b", "zone=c"]}, "has zone, but"),
+        ({"seal_options": ["region=a"]}, "takes: none"),
+        ({"seal_credentials_file": "x"}, "for a vault-seal other than file"),
+        ({"seal_options": ["no equals sign"]}, "vault-seal-options"),
+        ({"seal": "cloud"}, "vault-seal is"),
+        ({"port": 443}, "must be different ports"),
+    ],
+)
+def test_an_incomplete_seal_is_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings_of(**values)
+    assert said in str(caught.value)
+
+
+def test_credentials_that_are_none_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    for text, said in (("just a token", "each line must be NAME=value"), ("OTHER=1", "lacks VAULT_TOKEN")):
+        file.write_text(text)
+        chosen = settings_of(seal="transit", seal_options=TRANSIT, seal_credentials_file=str(file))
+        with pytest.raises(SettingsError) as caught:
+            vault.credentials(chosen)
+        assert said in str(caught.value)
+        assert "just a token" not in str(caught.value)
