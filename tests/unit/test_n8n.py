@@ -89,7 +89,10 @@ def test_samples_are_whole_and_ask_the_queue() -> None:
     stored = n8n.credentials("p", "k")
     assert stored[0]["data"]["baseUrl"] == "http://haproxy:11434"
     known = {(credential["id"], credential["name"]): credential["type"] for credential in stored}
-    models = [OllamaModel(name="embedder", purpose="embedding"), OllamaModel(name="talker")]
+    models = [
+        OllamaModel.model_validate({"name": "embedder", "purpose": "embedding"}),
+        OllamaModel.model_validate({"name": "talker"}),
+    ]
     samples = n8n.workflows(models)
     assert len({sample["id"] for sample in samples}) == len(samples) >= 2
     for sample in samples:
