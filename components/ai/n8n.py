@@ -33,7 +33,6 @@ from settings import ROOT, OllamaModel, Role
 HOST = "n8n"
 PORT = 5678
 USER = "1000"
-HOME = "/home/node"
 DATABASE = "n8n"
 WORKFLOWS_DATABASE = "workflows"
 """Database that the workflows may do with as they like; n8n's own is not theirs."""
@@ -160,7 +159,7 @@ class N8n(Service):
             networks=(Network.APPLICATIONS, Network.DATA, Network.OBSERVABILITY),
             user=USER,
             memory_mb=chosen.memory_mb,
-            temporary={HOME: 256, TEMPORARY: 128},
+            temporary={TEMPORARY: 384},
             stop_seconds=30,
         )
 
@@ -181,7 +180,7 @@ class N8n(Service):
                 networks=(Network.DATA,),
                 user=USER,
                 memory_mb=768,
-                temporary={HOME: 64, TEMPORARY: 64},
+                temporary={TEMPORARY: 64},
             ),
             platform=platform,
             parent=deployment,
@@ -226,7 +225,7 @@ class N8nWorker(Service):
             networks=(Network.APPLICATIONS, Network.DATA, Network.OBSERVABILITY),
             user=USER,
             memory_mb=chosen.worker_memory_mb,
-            temporary={HOME: 128, TEMPORARY: 128},
+            temporary={TEMPORARY: 256},
             stop_seconds=chosen.stop_seconds + 10,
         )
 
@@ -250,6 +249,7 @@ def _environment(platform: Platform, memory_mb: int) -> Mapping[str, pulumi.Inpu
     chosen = platform.settings.n8n
     address = platform.url(HOST)
     return {
+        "HOME": TEMPORARY,
         "DB_TYPE": "postgresdb",
         "DB_POSTGRESDB_HOST": "postgres",
         "DB_POSTGRESDB_DATABASE": DATABASE,
@@ -271,7 +271,8 @@ def _environment(platform: Platform, memory_mb: int) -> Mapping[str, pulumi.Inpu
         "N8N_WEBHOOK_URL": f"{address}/",
         "N8N_PROXY_HOPS": "1",
         "N8N_LISTEN_ADDRESS": "0.0.0.0",  # noqa: S104 -- of the container
-        "N8N_RUNNERS_ENABLED": "true",
+        # It fetches its list at each start.
+        "N8N_DISABLED_MODULES": "mcp-registry",
         "N8N_METRICS": "true",
         "NODE_EXTRA_CA_CERTS": f"{FILES}/authority.pem",
         # The rest of the memory is for what is not the heap, and for the process that runs the code of workflows.

@@ -89,7 +89,7 @@ def test_a_webhook_is_answered_by_a_model_through_a_worker(platform: Deployed) -
     assert (status, mode) == ("success", "webhook")
     assert f"Worker finished execution {number} " in platform.container("n8n-worker").logs(tail=200).decode()
     for service in ("n8n", "n8n-worker"):
-        assert "sqlite" not in platform.run(service, "find", "/home/node", "-type", "f"), "the state is in PostgreSQL"
+        assert "sqlite" not in platform.run(service, "find", "/tmp", "-type", "f"), "the state is in PostgreSQL"
 
 
 @pytest.mark.spec("RED-06", "RED-12")
