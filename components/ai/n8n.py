@@ -138,6 +138,8 @@ class N8n(Service):
                 **_environment(platform, chosen.memory_mb),
                 "EXTERNAL_HOOK_FILES": f"{FILES}/sign-in.js",
                 "N8N_METRICS_INCLUDE_QUEUE_METRICS": "true",
+                # Minutes until what a killed worker was running is marked as crashed; the default is three hours.
+                "N8N_EXECUTIONS_QUEUE_RECOVERY_INTERVAL": "10",
                 # An API key would stay valid for whoever may not use n8n any more.
                 "N8N_PUBLIC_API_DISABLED": "true",
                 # The owner is the platform's first administrator.
@@ -271,8 +273,8 @@ def _environment(platform: Platform, memory_mb: int) -> Mapping[str, pulumi.Inpu
         "N8N_WEBHOOK_URL": f"{address}/",
         "N8N_PROXY_HOPS": "1",
         "N8N_LISTEN_ADDRESS": "0.0.0.0",  # noqa: S104 -- of the container
-        # It fetches its list at each start.
-        "N8N_DISABLED_MODULES": "mcp-registry",
+        # The first needs a model from outside, and the second fetches its list at each start.
+        "N8N_DISABLED_MODULES": "instance-ai,mcp-registry",
         "N8N_METRICS": "true",
         "NODE_EXTRA_CA_CERTS": f"{FILES}/authority.pem",
         # The rest of the memory is for what is not the heap, and for the process that runs the code of workflows.
