@@ -9,6 +9,7 @@ import ipaddress
 import json
 import os
 import re
+import zoneinfo
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from enum import StrEnum
@@ -101,6 +102,12 @@ def _secure_address(value: str) -> str:
 
 def _web_address_or_none(value: str) -> str:
     return _web_address(value) if value else value
+
+
+def _time_zone(value: str) -> str:
+    if value not in zoneinfo.available_timezones():
+        raise ValueError("must be a name of the IANA time zone database, such as UTC or Europe/Madrid")
+    return value
 
 
 def _file_path(value: str) -> str:
@@ -208,7 +215,7 @@ class Postgres(Model):
 
 
 class Redis(Model):
-    """Redis: sessions and websockets of the chat."""
+    """Redis: sessions and websockets of the chat, and the queue of the automation."""
 
     max_memory_mb: int = Field(
         256,
@@ -217,7 +224,9 @@ class Redis(Model):
         description="Memory for data, in MiB; the container gets twice as much, for snapshots.",
     )
     eviction: Literal["allkeys-lru", "volatile-lru", "noeviction"] = Field(
-        "allkeys-lru", description="What is dropped when that memory is full."
+        "volatile-lru",
+        description="What is dropped when that memory is full: of all keys, of those that end by themselves, or nothing. "
+        "n8n's queue needs one of the last two.",
     )
 
 
@@ -490,6 +499,28 @@ class Chat(Model):
     memory_mb: int = Field(2048, ge=768, le=65_536, description="Memory limit of Open WebUI, in MiB.")
 
 
+class N8n(Model):
+    """n8n: the automation."""
+
+    deploy: bool = Field(default=True, description="Whether there is an n8n.")
+    workers: int = Field(1, ge=1, le=64, description="Containers that run workflows.")
+    concurrency: int = Field(10, ge=1, le=1000, description="Workflows that each of them runs at once.")
+    stop_seconds: int = Field(
+        60, ge=5, le=3600, description="Seconds that running workflows have to finish when a worker is stopped."
+    )
+    keep_hours: int = Field(336, ge=1, le=87_600, description="Hours that finished executions are kept.")
+    timezone: Annotated[str, AfterValidator(_time_zone)] = Field(
+        "UTC", description="Time zone of schedules, such as Europe/Madrid."
+    )
+    waiting_executions: int = Field(
+        50, ge=1, le=1_000_000, description="Warning: more executions than this wait for a worker for 5 minutes."
+    )
+    memory_mb: int = Field(
+        1024, ge=512, le=1_048_576, description="Memory limit of the editor and the triggers, in MiB."
+    )
+    worker_memory_mb: int = Field(1024, ge=512, le=1_048_576, description="Memory limit of each worker, in MiB.")
+
+
 class Deployments(Model):
     """What happens around a deployment."""
 
@@ -722,6 +753,7 @@ class Settings(Model):
     chat: Chat = Field(default_factory=lambda: Chat.model_validate({}))
     vault: Vault = Field(default_factory=lambda: Vault.model_validate({}))
     monitoring: Monitoring = Field(default_factory=lambda: Monitoring.model_validate({}))
+    n8n: N8n = Field(default_factory=lambda: N8n.model_validate({}))
     deployments: Deployments = Field(default_factory=lambda: Deployments.model_validate({}))
     grafana: Grafana = Field(default_factory=lambda: Grafana.model_validate({}))
     jenkins: Jenkins = Field(default_factory=lambda: Jenkins.model_validate({}))
@@ -739,6 +771,11 @@ class Settings(Model):
             raise ValueError(f"{', '.join(ports)} must be different ports")
         if self.chat.vectors == "qdrant" and self.qdrant.deploy == "off":
             raise ValueError("chat-vectors is qdrant, but qdrant-deploy is off; allowed with it are auto and on")
+        if self.n8n.deploy and self.redis.eviction == "allkeys-lru":
+            raise ValueError(
+                'redis-eviction is "allkeys-lru", which would drop waiting executions of n8n;'
+                " it must be volatile-lru or noeviction, or n8n-deploy false"
+            )
         _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])
         _unique("users", "e-mail address", [self.keycloak.administrator_email, *(user.email for user in self.users)])
         _unique("models", "name", [model.name for model in self.models])

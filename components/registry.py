@@ -1,5 +1,6 @@
 """The services of the platform, each once. A new one is a file with a ``Service`` and a line here."""
 
+from components.ai.n8n import N8n, N8nWorker
 from components.ai.ollama import Ollama
 from components.ai.open_webui import OpenWebui
 from components.data.postgres import Postgres
@@ -34,6 +35,8 @@ SERVICES: tuple[type[Service], ...] = (
     SignInProxy,
     Ollama,
     OpenWebui,
+    N8n,
+    N8nWorker,
     Alertmanager,
     BlackboxExporter,
     DockerApi,

@@ -142,6 +142,10 @@ class Route:
     """Page to open."""
     roles: tuple[Role, ...] = ()
     """Who may use it, for a service that asks nobody to sign in: the sign-in proxy in front of it does. Empty: the service asks."""
+    identified: bool = False
+    """Whether the sign-in proxy says who asks: see ``components.identity.sign_in_proxy.IDENTITY``."""
+    open_paths: tuple[str, ...] = ()
+    """Beginnings of the paths that programs reach without signing in, past the sign-in proxy; what answers there protects itself."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Redis: sessions and websockets of the chat."""
+"""Redis: sessions and websockets of the chat, and the queue of the automation."""
 
 import pulumi
 

@@ -22,7 +22,7 @@ MODELS_METRICS_PATH = "/models/metrics"
 QUEUE_PORT = 11434
 """Port of the models' queue: Ollama's own, so that clients need no other setting."""
 
-ASSETS = ("/_app/", "/static/", "/assets/", "/resources/", "/public/")
+ASSETS = ("/_app/", "/static/", "/assets/", "/resources/", "/public/", "/icons/")
 """Files that belong to a page. They do not count as requests: one page of the chat has more of them than the limit."""
 
 CIPHERS = (
@@ -122,6 +122,28 @@ def _server(service: Service, route: Route) -> str:
     return f"{service.name} {service.name}:{route.port}"
 
 
+def _open(route: Route) -> str:
+    """Return the name of the backend of what is reached past the sign-in proxy."""
+    return f"{route.host}-open"
+
+
+def _chosen(platform: Platform, route: Route) -> str:
+    """Return the lines that choose a backend for the requests to a host."""
+    named = f"{{ hdr(host),field(1,:) -i {platform.host(route.host)} }}"
+    past = f"    use_backend {_open(route)} if {named} {{ path_beg {' '.join(route.open_paths)} }}\n"
+    return (past if route.open_paths else "") + f"    use_backend {route.host} if {named}"
+
+
+def _backend(platform: Platform, route: Route, name: str, server: str, rules: str = "") -> str:
+    return f"""
+backend {name}
+    option httpchk
+    http-check send meth GET uri {route.health_path} ver HTTP/1.1 hdr Host {platform.host(route.host)}
+    http-check expect status 200
+{rules}    server {server}
+"""
+
+
 def _measurements_hidden(service: Service, route: Route) -> str:
     """Return the line that keeps measurements inside where a service shows them at the port of its pages."""
     paths = sorted({metrics.path for metrics in service.metrics() if metrics.port == route.port})
@@ -135,19 +157,15 @@ def configuration(platform: Platform) -> str:
     settings = platform.settings
     edge = settings.edge
     routes = [(service, route) for service in platform.services.values() for route in service.routes()]
-    hosts = "\n".join(
-        f"    use_backend {route.host} if {{ hdr(host),field(1,:) -i {platform.host(route.host)} }}"
-        for _, route in routes
-    )
+    hosts = "\n".join(_chosen(platform, route) for _, route in routes)
     backends = "\n".join(
-        f"""
-backend {route.host}
-    option httpchk
-    http-check send meth GET uri {route.health_path} ver HTTP/1.1 hdr Host {platform.host(route.host)}
-    http-check expect status 200
-{_measurements_hidden(service, route)}    server {_server(service, route)}
-"""
+        _backend(platform, route, route.host, _server(service, route), _measurements_hidden(service, route))
         for service, route in routes
+    )
+    backends += "\n".join(
+        _backend(platform, route, _open(route), f"{service.name} {service.name}:{route.port}")
+        for service, route in routes
+        if route.open_paths
     )
     hsts = (
         f'    http-response set-header Strict-Transport-Security "max-age={edge.hsts_days * 86400}"\n'

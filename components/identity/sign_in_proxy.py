@@ -32,6 +32,17 @@ HEALTH_PATH = "/healthz"
 OUTGOING = "127.0.0.1:3128"
 """Where the module's own requests to Keycloak go through: curl takes every name below localhost for the container itself."""
 
+IDENTITY = {
+    "X-Signed-In-Subject": "sub",
+    "X-Signed-In-Email": "email",
+    "X-Signed-In-First-Name": "given_name",
+    "X-Signed-In-Last-Name": "family_name",
+}
+"""Claim by header, each as base64url of UTF-8, for routes that are ``identified``; a header without a value is left out."""
+
+KEY_HEADER = "X-Signed-In-Key"
+"""Header that comes with them: the service believes them only with the key that it shares with the sign-in proxy."""
+
 MODULES = (
     "mpm_event",
     "alias",
@@ -39,6 +50,7 @@ MODULES = (
     "authz_core",
     "authz_host",
     "authz_user",
+    "headers",
     "proxy",
     "proxy_connect",
     "proxy_http",
@@ -74,6 +86,11 @@ class SignInProxy(Service):
             pulumi.Output.concat("Define ", _secret(route.host), " ", realm.client_secret(platform, route.host), "\n")
             for _, route in guarded
         ]
+        secrets += [
+            pulumi.Output.concat("Define ", _key(route.host), " ", identity_key(platform, route.host), "\n")
+            for _, route in guarded
+            if route.identified
+        ]
         passphrase = pulumi.Output.concat("Define session-key ", platform.secret("sign-in-proxy-session-key"), "\n")
         return Container(
             entrypoint=("/usr/sbin/apache2",),
@@ -91,8 +108,17 @@ class SignInProxy(Service):
         )
 
 
+def identity_key(platform: Platform, host: str) -> pulumi.Output[str]:
+    """Return the key by which the service at a host knows that the sign-in proxy says who asks."""
+    return platform.secret(f"sign-in-proxy-{host}-key")
+
+
 def _secret(host: str) -> str:
     return f"{host}-secret"
+
+
+def _key(host: str) -> str:
+    return f"{host}-key"
 
 
 def configuration(platform: Platform, guarded: Sequence[tuple[str, Route]]) -> str:
@@ -114,10 +140,11 @@ PidFile {TEMPORARY}/apache2.pid
 ErrorLog /dev/stderr
 LogLevel warn
 StartServers 1
-ServerLimit 2
-ThreadsPerChild 32
+ServerLimit 4
+ThreadsPerChild 64
 MinSpareThreads 8
-MaxRequestWorkers 64
+# Each open websocket, such as an editor's, keeps one.
+MaxRequestWorkers 256
 ProxyRequests Off
 
 {_openid(rules, keycloak.issuer(platform))}
@@ -150,7 +177,7 @@ OIDCProviderMetadataURL {issuer}/.well-known/openid-configuration
 OIDCCABundlePath {FILES}/authority.pem
 OIDCOutgoingProxy {OUTGOING}
 OIDCCryptoPassphrase ${{session-key}}
-OIDCScope "openid profile"
+OIDCScope "openid profile email"
 OIDCPKCEMethod S256
 OIDCRemoteUserClaim preferred_username
 # The addresses are those that the reverse proxy in front was asked for.
@@ -166,8 +193,24 @@ OIDCCacheShmMax 500
 """
 
 
+def _forged() -> str:
+    """Return the lines that remove what only this proxy may say."""
+    return "".join(f"    RequestHeader unset {header} early\n" for header in (KEY_HEADER, *IDENTITY))
+
+
+def _identity(route: Route) -> str:
+    """Return the lines that tell a service who asks; where nobody signed in they say nothing."""
+    told = {
+        KEY_HEADER: (f"${{{_key(route.host)}}}", "sub"),
+        **{header: (f"%{{OIDC_CLAIM_{claim}}}e", claim) for header, claim in IDENTITY.items()},
+    }
+    lines = [f'RequestHeader set {header} "{value}" env=OIDC_CLAIM_{claim}' for header, (value, claim) in told.items()]
+    return "".join(f"        {line}\n" for line in ("OIDCPassClaimsAs environment base64url", *lines))
+
+
 def _host(platform: Platform, service: str, route: Route) -> str:
     address = platform.url(route.host)
+    tunnel = platform.settings.edge.tunnel_timeout_seconds
     refused = REFUSED.format(roles=" or ".join(route.roles), logout=LOGOUT_PATH)
     return f"""
 <VirtualHost *:{PORT}>
@@ -179,15 +222,17 @@ def _host(platform: Platform, service: str, route: Route) -> str:
     Redirect 302 {LOGOUT_PATH} {address}{SIGN_IN_PATH}?logout={quote(f"{address}/", safe="")}
     ProxyPass {LOGOUT_PATH} !
     ProxyPass {SIGN_IN_PATH} !
+    # What the reverse proxy in front says of the request stays as it is.
+    ProxyAddHeaders Off
     # A service that was replaced has another address.
-    ProxyPass / http://{service}:{route.port}/ addressttl=5
-    <Location "/">
+    ProxyPass / http://{service}:{route.port}/ addressttl=5 upgrade=websocket timeout={tunnel}
+{_forged()}    <Location "/">
         AuthType openid-connect
         Require claim roles:{SIGN_IN_ROLE}
         OIDCUnAutzAction 403
         # Who has signed in and may not is forbidden (403), not unknown (401).
         AuthzSendForbiddenOnFailure On
-    </Location>
+{_identity(route) if route.identified else ""}    </Location>
     <Location "{SIGN_IN_PATH}">
         Require valid-user
     </Location>

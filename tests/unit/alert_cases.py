@@ -76,6 +76,8 @@ EXPIRY = 'probe_ssl_earliest_cert_expiry{instance="https://chat.localhost/health
 KEYCLOAK = 'up{job="keycloak",instance="keycloak:9000"}'
 FAILED = 'keycloak_user_events_total{event="login",error="invalid_user_credentials",realm="aikit"}'
 UNSEALED = 'vault_core_unsealed{job="vault",instance="vault:8202",cluster="%s"}'
+WAITING = 'n8n_scaling_mode_queue_jobs_waiting{instance="n8n:5678"}'
+LOST = 'n8n_scaling_mode_queue_jobs_failed{instance="n8n:5678"}'
 DAY = 86_400
 
 
@@ -93,6 +95,8 @@ CASES: Mapping[str, Case] = {
         fires={'alertmanager_notifications_failed_total{integration="slack"}': "0+1x60"},
         quiet=({'alertmanager_notifications_failed_total{integration="slack"}': "5x60"},),
     ),
+    "AutomationFails": Case(fires={LOST: "0x8 1x60"}, quiet=({LOST: "7x60"},)),
+    "AutomationQueueLong": Case(fires={WAITING: "51x60"}, quiet=({WAITING: "50x60"}, {WAITING: "0x6 90x3 0x30"})),
     "CertificateExpires": Case(
         fires={EXPIRY: f"{14 * DAY}x60"}, quiet=({EXPIRY: f"{14 * DAY + 3600}x60"},), service="haproxy"
     ),

@@ -67,7 +67,7 @@ def test_every_alert_has_labels_a_page_and_a_name_of_its_own() -> None:
     assert len(names) == len(set(names))
     for rule in alerts:
         name = rule["alert"]
-        assert re.fullmatch(r"[A-Z][A-Za-z]+", name)
+        assert re.fullmatch(r"[A-Z][A-Za-z0-9]+", name)
         assert rule["labels"]["severity"] in set(Severity), name
         assert rule["labels"]["service"], name
         assert rule["labels"]["kind"], name

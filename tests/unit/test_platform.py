@@ -297,13 +297,18 @@ def test_pages_without_a_sign_in_are_reached_through_one(stack: str, built: bool
         (redirect,) = clients[label]["validRedirectUris"]
         assert f"OIDCRedirectURI {redirect}\n" in host
     assert "OIDCPKCEMethod S256" in guard["apache2.conf"]
-    # Whoever has the role may pass: administrators alone.
+    # Whoever has the role may pass.
     granted = [role for role in of_type(plan, "Role") if role.properties["name"] == "access"]
     composites: Any = {role.name: role.properties.get("compositeRoles") or [] for role in of_type(plan, "Role")}
-    for role in granted:
-        holders = [name for name, contained in composites.items() if any(role.name in each for each in contained)]
-        assert holders == ["role-admin"]
-    assert len(granted) == len(["metrics", "alerts"])
+    holders = {
+        role.name: {name for name, contained in composites.items() if any(role.name in each for each in contained)}
+        for role in granted
+    }
+    assert holders == {
+        "client-metrics-role-access": {"role-admin"},
+        "client-alerts-role-access": {"role-admin"},
+        "client-n8n-role-access": {"role-admin", "role-editor"},
+    }
 
 
 def test_what_a_machine_cannot_have_is_left_out_and_named() -> None:
