@@ -235,9 +235,14 @@ def _sign_in(platform: Platform, options: pulumi.ResourceOptions) -> vault.jwt.A
 
 
 def _people(sign_in: vault.jwt.AuthBackend, platform: Platform, options: pulumi.ResourceOptions) -> None:
-    own = sign_in.accessor.apply(own_policy)
-    for role, text, hours in ((names.PERSON, own, 8), (names.ADMIN, pulumi.Output.from_input(admin_policy()), 1)):
-        policy = vault.Policy(f"vault-policy-{role}", vault.PolicyArgs(name=f"people-{role}", policy=text), options)
+    texts = {names.PERSON: sign_in.accessor.apply(own_policy), names.ADMIN: admin_policy()}
+    policies = {
+        role: vault.Policy(f"vault-policy-{role}", vault.PolicyArgs(name=f"people-{role}", policy=text), options).name
+        for role, text in texts.items()
+    }
+    # Administrators are persons, too.
+    granted = {names.PERSON: ([names.PERSON], 8), names.ADMIN: ([names.ADMIN, names.PERSON], 1)}
+    for role, (included, hours) in granted.items():
         vault.jwt.AuthBackendRole(
             f"vault-sign-in-{role}",
             vault.jwt.AuthBackendRoleArgs(
@@ -249,7 +254,7 @@ def _people(sign_in: vault.jwt.AuthBackend, platform: Platform, options: pulumi.
                 bound_claims={realm.CLAIM: role},
                 oidc_scopes=["profile"],
                 allowed_redirect_uris=[platform.url(names.HOST) + CONSOLE, COMMAND_LINE],
-                token_policies=[policy.name],
+                token_policies=[policies[name] for name in included],
                 token_ttl=HOUR,
                 token_max_ttl=hours * HOUR,
             ),
