@@ -476,6 +476,16 @@ class User(Model):
     role: Role = Field(Role.VIEWER, strict=False, description="admin, editor or viewer.")
 
 
+class Qdrant(Model):
+    """Qdrant, a database of vectors."""
+
+    deploy: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether there is a Qdrant: on, off, or auto (where its image can be had: it is never built).",
+    )
+    memory_mb: int = Field(1024, ge=256, le=1_048_576, description="Memory limit of Qdrant, in MiB.")
+
+
 class Chat(Model):
     """Open WebUI."""
 
@@ -483,6 +493,9 @@ class Chat(Model):
         "AI Kit", min_length=1, max_length=40, pattern=r"^[^\"'$`\\\n\x00]+$", description="Name shown on the pages."
     )
     language: Literal["en-US", "es-ES"] = Field("en-US", description="Language for people who have not chosen one.")
+    vectors: Literal["pgvector", "qdrant"] = Field(
+        "pgvector", description="Where the chat keeps the vectors of documents: in PostgreSQL or in Qdrant."
+    )
     memory_mb: int = Field(2048, ge=768, le=65_536, description="Memory limit of Open WebUI, in MiB.")
 
 
@@ -527,10 +540,18 @@ class Monitoring(Model):
         4096, ge=128, le=10_485_760, description="Disk space for measurements, in MiB; the oldest go first."
     )
     memory_mb: int = Field(1024, ge=128, le=1_048_576, description="Memory limit of Prometheus, in MiB.")
+    docker_socket: str = Field(
+        "/var/run/docker.sock",
+        pattern=r"^(/[A-Za-z0-9._/-]+)?$",
+        description="Docker's socket on the machine, by which containers are measured (read-only); empty for not at all.",
+    )
     cpu_percent: Percent = Field(80, description="Warning: the processor is busier than this for 5 minutes.")
     cpu_critical_percent: Percent = Field(95, description="Critical: the processor is busier than this for 2 minutes.")
     memory_percent: Percent = Field(85, description="Warning: more memory than this is used for 5 minutes.")
     memory_critical_percent: Percent = Field(95, description="Critical: more memory than this is used for 2 minutes.")
+    container_memory_percent: Percent = Field(
+        90, description="Warning: a container uses more than this of its memory limit for 5 minutes."
+    )
     disk_free_percent: Percent = Field(15, description="Warning: less than this of Docker's disk is free.")
     disk_free_critical_percent: Percent = Field(5, description="Critical: less than this of Docker's disk is free.")
     certificate_days: int = Field(14, ge=1, le=365, description="Warning: a certificate ends in fewer days.")
@@ -547,7 +568,7 @@ class Monitoring(Model):
     )
     failed_logins: int = Field(20, ge=1, le=100_000, description="Warning: more failed logins than this in 5 minutes.")
     answer_seconds: int = Field(
-        10, ge=1, le=3600, description="Warning: on average a model's answer begins later than this, in seconds."
+        10, ge=1, le=3600, description="Warning: of 20 answers of a model one begins later than this, in seconds."
     )
     webhooks: tuple[WebAddress, ...] = Field(
         (), strict=False, description="Addresses that receive every alert as JSON."
@@ -595,6 +616,15 @@ class Grafana(Model):
         description="Whether there is a Grafana: on, off, or auto (where its image can be had: it is never built).",
     )
     memory_mb: int = Field(512, ge=128, le=65_536, description="Memory limit of Grafana, in MiB.")
+
+
+class Jenkins(Model):
+    """Jenkins, which runs pipelines."""
+
+    deploy: bool = Field(
+        default=False, description="Whether there is a Jenkins; only where images are pulled, it is never built."
+    )
+    memory_mb: int = Field(2048, ge=512, le=65_536, description="Memory limit of Jenkins, in MiB.")
 
 
 class Costs(Model):
@@ -658,6 +688,7 @@ class Settings(Model):
     edge: Edge = Field(default_factory=lambda: Edge.model_validate({}))
     postgres: Postgres = Field(default_factory=lambda: Postgres.model_validate({}))
     redis: Redis = Field(default_factory=lambda: Redis.model_validate({}))
+    qdrant: Qdrant = Field(default_factory=lambda: Qdrant.model_validate({}))
     ollama: Ollama = Field(default_factory=lambda: Ollama.model_validate({}))
     keycloak: Keycloak = Field(default_factory=lambda: Keycloak.model_validate({}))
     chat: Chat = Field(default_factory=lambda: Chat.model_validate({}))
@@ -665,6 +696,7 @@ class Settings(Model):
     n8n: N8n = Field(default_factory=lambda: N8n.model_validate({}))
     deployments: Deployments = Field(default_factory=lambda: Deployments.model_validate({}))
     grafana: Grafana = Field(default_factory=lambda: Grafana.model_validate({}))
+    jenkins: Jenkins = Field(default_factory=lambda: Jenkins.model_validate({}))
     costs: Costs = Field(default_factory=lambda: Costs.model_validate({}))
 
     @model_validator(mode="after")
@@ -677,6 +709,8 @@ class Settings(Model):
                 'redis-eviction is "allkeys-lru", which would drop waiting executions of n8n;'
                 " it must be volatile-lru or noeviction, or n8n-enabled false"
             )
+        if self.chat.vectors == "qdrant" and self.qdrant.deploy == "off":
+            raise ValueError("chat-vectors is qdrant, but qdrant-deploy is off; allowed with it are auto and on")
         _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])
         _unique("users", "e-mail address", [self.keycloak.administrator_email, *(user.email for user in self.users)])
         _unique("models", "name", [model.name for model in self.models])

@@ -12,7 +12,7 @@ from components.images import Images, Machine
 from components.service import SIGN_IN_PATH, SIGN_IN_ROLE, Deployment, Network, OidcClient, Route, Service
 from settings import HTTPS, Settings
 
-INTERNAL = frozenset({Network.DATA, Network.OBSERVABILITY})
+INTERNAL = frozenset({Network.DATA, Network.ENGINE, Network.OBSERVABILITY, Network.VECTORS})
 """Networks without a way out."""
 
 

@@ -62,6 +62,7 @@ def _locked(root: Path) -> dict[str, str]:
 
 
 POSTGRES = Image(official="docker.io/pgvector/pgvector:0.8.1-pg17", built="postgres")
+QDRANT = Image(official="docker.io/qdrant/qdrant:v1.16.3")
 REDIS = Image(official="docker.io/library/redis:8.0.2", built="redis")
 HAPROXY = Image(official="docker.io/library/haproxy:3.0.11", built="haproxy")
 KEYCLOAK = Image(official="quay.io/keycloak/keycloak:26.7.3", built="keycloak")
@@ -75,7 +76,9 @@ NODE_EXPORTER = Image(official="docker.io/prom/node-exporter:v1.9.0", built="obs
 POSTGRES_EXPORTER = Image(official="docker.io/prometheuscommunity/postgres-exporter:v0.17.1", built="observability")
 REDIS_EXPORTER = Image(official="docker.io/oliver006/redis_exporter:v1.69.0-alpine", built="observability")
 BLACKBOX_EXPORTER = Image(official="docker.io/prom/blackbox-exporter:v0.26.0", built="observability")
+TELEGRAF = Image(official="docker.io/library/telegraf:1.35.4", built="telegraf")
 GRAFANA = Image(official="docker.io/grafana/grafana:12.3.2")
+JENKINS = Image(official="docker.io/jenkins/jenkins:2.541.1-lts-jdk21")
 NVIDIA_EXPORTER = Image(official="docker.io/nvidia/dcgm-exporter:3.3.9-3.6.1-ubuntu22.04")
 SIGN_IN_PROXY = Image(built="sign-in-proxy")
 

@@ -4,6 +4,7 @@ from components.ai.n8n import N8n, N8nWorker
 from components.ai.ollama import Ollama
 from components.ai.open_webui import OpenWebui
 from components.data.postgres import Postgres
+from components.data.qdrant import Qdrant
 from components.data.redis import Redis
 from components.edge.haproxy import Haproxy
 from components.identity.keycloak import Keycloak
@@ -11,12 +12,15 @@ from components.identity.sign_in_proxy import SignInProxy
 from components.images import Machine
 from components.observability.alertmanager import Alertmanager
 from components.observability.blackbox_exporter import BlackboxExporter
+from components.observability.docker_api import DockerApi
 from components.observability.grafana import Grafana
 from components.observability.node_exporter import NodeExporter
 from components.observability.nvidia_exporter import NvidiaExporter
 from components.observability.postgres_exporter import PostgresExporter
 from components.observability.prometheus import Prometheus
 from components.observability.redis_exporter import RedisExporter
+from components.observability.telegraf import Telegraf
+from components.pipelines.jenkins import Jenkins
 from components.service import Service
 from settings import Settings
 
@@ -24,6 +28,7 @@ SERVICES: tuple[type[Service], ...] = (
     Haproxy,
     Postgres,
     Redis,
+    Qdrant,
     Keycloak,
     SignInProxy,
     Ollama,
@@ -32,12 +37,15 @@ SERVICES: tuple[type[Service], ...] = (
     N8nWorker,
     Alertmanager,
     BlackboxExporter,
+    DockerApi,
     NodeExporter,
     NvidiaExporter,
     PostgresExporter,
     RedisExporter,
+    Telegraf,
     Prometheus,
     Grafana,
+    Jenkins,
 )
 
 

@@ -44,8 +44,12 @@ class Network(StrEnum):
     """Services that people use; they reach each other, the proxy and the internet."""
     DATA = "data"
     """Databases; no way out."""
+    VECTORS = "vectors"
+    """Qdrant and who asks it; no way out."""
     MODELS = "models"
     """Ollama and the queue in front of it, nobody else."""
+    ENGINE = "engine"
+    """The door to Docker's API, and who measures containers."""
     OBSERVABILITY = "observability"
     """Exporters and Prometheus."""
 
@@ -103,7 +107,7 @@ class Container:
     backs_up: tuple[str, ...] = ()
     """Names of the data volumes, of whatever service, that this container makes backups of."""
     binds: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
-    """Read-only folders of the machine, by path in the container."""
+    """Read-only folders and sockets of the machine, by path in the container."""
     ports: tuple[PublishedPort, ...] = ()
     user: str | None = None
     """Numeric user; its group is root's, to which the files belong. None is the image's default."""
@@ -181,6 +185,8 @@ class Metrics:
 
     port: int
     path: str = "/metrics"
+    secret: str = ""
+    """Name of the generated secret that Prometheus must show as a bearer token; empty for none."""
     drop: str = ""
     """Regular expression of whole names that are not kept; empty keeps all."""
     keep: str = ""

@@ -149,7 +149,8 @@ class StackInDocker:
         def remove(container: Container) -> None:
             if container.status in {"running", "restarting", "paused"}:
                 container.raw.stop(timeout=container.raw.attrs["Config"].get("StopTimeout") or GRACE_SECONDS)
-            container.raw.remove(force=True)
+            # With the volumes that its image asks for and nobody named; named ones stay.
+            container.raw.remove(force=True, v=True)
             report(f"removed container {container.name}")
 
         with ThreadPoolExecutor(max_workers=16) as executor:

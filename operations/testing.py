@@ -10,9 +10,11 @@ from operations.console import confirm, say
 from operations.errors import Exit, Failure
 from operations.lifecycle import ensure_docker
 from operations.project import Project
+from toolchain.errors import ToolchainError
+from toolchain.packages import install_packages
 
-FOLDERS = ("lint", "unit", "policies", "operations", "providers", "toolchain", "e2e")
-"""The folders of tests, the quickest first, so that a mistake shows early."""
+FOLDERS = ("lint", "unit", "policies", "operations", "e2e", "providers", "toolchain")
+"""The folders of tests, the quickest first, so that a mistake shows early; the last ones use the images that e2e builds."""
 
 
 def run(project: Project, arguments: Sequence[str], *, agreed: bool) -> Exit:
@@ -48,13 +50,9 @@ def _need_chromium(*, agreed: bool) -> None:
     if not confirm("The tests need the browser chromium. Install Debian's?", agreed=agreed):
         raise Failure(f"The tests need the browser chromium: {cure}")
     say("installing Debian's chromium ...")
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (
-        ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-qq", "--yes", "--no-install-recommends", "chromium", "libatomic1"],
-    ):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise Failure(
-                f"chromium could not be installed: `{' '.join(command)}` said: {(done.stderr or done.stdout).strip()[-500:]}"
-            )
+    try:
+        install_packages(
+            ("chromium", "libatomic1"), purpose="install the browser chromium (do it yourself, then try again)"
+        )
+    except ToolchainError as error:
+        raise Failure(str(error)) from error

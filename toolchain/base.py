@@ -16,6 +16,7 @@ import requests
 from docker.errors import ImageNotFound
 
 from toolchain.errors import ToolchainError
+from toolchain.packages import install_packages
 from toolchain.processes import exclusive, run
 
 Release = Literal["trixie", "bookworm"]
@@ -149,13 +150,9 @@ def _need_debootstrap(report: Callable[[str], None]) -> None:
     if not shutil.which("apt-get"):
         raise ToolchainError("Can't make a base image: debootstrap is missing; install it with your package manager.")
     report("installing debootstrap")
-    environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    purpose = "install debootstrap (do it yourself: apt-get install debootstrap debian-archive-keyring)"
-    run(["apt-get", "update", "-q"], purpose=purpose, environment=environment)
-    run(
-        ["apt-get", "install", "-q", "-y", "--no-install-recommends", "debootstrap", "debian-archive-keyring"],
-        purpose=purpose,
-        environment=environment,
+    install_packages(
+        ("debootstrap", "debian-archive-keyring"),
+        purpose="install debootstrap (do it yourself: apt-get install debootstrap debian-archive-keyring)",
     )
 
 

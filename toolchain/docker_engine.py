@@ -12,6 +12,7 @@ import requests
 from docker.errors import DockerException
 
 from toolchain.errors import ToolchainError
+from toolchain.packages import install_packages
 from toolchain.processes import exclusive, run
 
 LOG = Path(".aikit/logs/dockerd.log")
@@ -83,10 +84,8 @@ def _install(report: Callable[[str], None], confirm: Callable[[str], bool]) -> N
             "Docker is not installed: agree to its installation, or install it yourself, then try again."
         )
     report("installing docker.io")
-    environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    purpose = "install Docker (install it yourself, then try again)"
-    run(["apt-get", "update", "-q"], purpose=purpose, environment=environment)
-    run(["apt-get", "install", "-q", "-y", "docker.io"], purpose=purpose, environment=environment)
+    # What it recommends mounts the control groups where systemd does not.
+    install_packages(("docker.io",), purpose="install Docker (install it yourself, then try again)", recommended=True)
 
 
 def _start(report: Callable[[str], None], log: Path) -> None:

@@ -72,16 +72,15 @@ class Ollama(Service):
             ),
             Alert(
                 name="ModelsSlow",
-                # HAProxy's average is over its last 1024 requests, so it stays when nobody asks.
                 expression=(
-                    f'haproxy_backend_response_time_average_seconds{{proxy="ollama"}} > {limits.answer_seconds}'
-                    ' and rate(haproxy_backend_sessions_total{proxy="ollama"}[5m]) > 0'
+                    "histogram_quantile(0.95, sum by (model, le) (rate(ollama_first_byte_seconds_bucket[5m])))"
+                    f" > {limits.answer_seconds}"
                 ),
                 seconds=300,
                 severity=Severity.WARNING,
                 kind="latency",
-                summary="Answers of the models begin after {{ $value | humanizeDuration }}",
-                description=f"On average more than {limits.answer_seconds} s pass before the first byte of an answer.",
+                summary="Answers of {{ $labels.model }} begin after {{ $value | humanizeDuration }}",
+                description=f"For one of 20 requests more than {limits.answer_seconds} s pass before the first byte of the answer.",
             ),
         )
 

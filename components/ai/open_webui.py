@@ -7,7 +7,7 @@ import pulumi
 from components.ai.ollama import PORT as OLLAMA_PORT
 from components.ai.ollama import tagged
 from components.context import Platform
-from components.data import postgres, redis
+from components.data import postgres, qdrant, redis
 from components.identity import keycloak, realm
 from components.images import OPEN_WEBUI, Image
 from components.service import (
@@ -64,6 +64,10 @@ class OpenWebui(Service):
                 roles={"admin": (Role.ADMIN,), "user": (Role.EDITOR, Role.VIEWER)},
             ),
         )
+
+    @property
+    def _in_qdrant(self) -> bool:
+        return self.settings.chat.vectors == "qdrant"
 
     def _models(self) -> dict[str, str]:
         """Return which models are offered, and which one makes documents searchable: an embedding model, else any."""
@@ -124,7 +128,8 @@ class OpenWebui(Service):
                 **self._models(),
                 "RAG_EMBEDDING_ENGINE": "ollama",
                 "RAG_OLLAMA_BASE_URL": f"http://haproxy:{OLLAMA_PORT}",
-                "VECTOR_DB": "pgvector",
+                "VECTOR_DB": self.settings.chat.vectors,
+                **({"QDRANT_URI": f"http://{qdrant.Qdrant.name}:{qdrant.PORT}"} if self._in_qdrant else {}),
                 "ENABLE_WEBSOCKET_SUPPORT": "true",
                 "WEBSOCKET_MANAGER": "redis",
                 "OFFLINE_MODE": "true",
@@ -142,6 +147,7 @@ class OpenWebui(Service):
                 "OAUTH_CLIENT_SECRET": realm.client_secret(platform, CLIENT),
                 "DATABASE_URL": postgres.address(platform, "open-webui"),
                 "PGVECTOR_DB_URL": postgres.address(platform, "open-webui"),
+                **({"QDRANT_API_KEY": platform.secret(qdrant.KEY)} if self._in_qdrant else {}),
                 "REDIS_URL": redis.address(platform, 0),
                 "WEBSOCKET_REDIS_URL": redis.address(platform, 1),
             },
@@ -155,7 +161,7 @@ class OpenWebui(Service):
                 interval_seconds=10,
                 start_seconds=180,
             ),
-            networks=(Network.APPLICATIONS, Network.DATA),
+            networks=(Network.APPLICATIONS, Network.DATA, *((Network.VECTORS,) if self._in_qdrant else ())),
             volumes=(DataVolume(name="open-webui-data", path=DATA),),
             memory_mb=self.settings.chat.memory_mb,
             temporary={TEMPORARY: 256},

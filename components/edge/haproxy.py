@@ -15,8 +15,10 @@ from components.service import (
     Service,
     http_health,
 )
+from settings import ROOT
 
 METRICS_PORT = 8405
+MODELS_METRICS_PATH = "/models/metrics"
 QUEUE_PORT = 11434
 """Port of the models' queue: Ollama's own, so that clients need no other setting."""
 
@@ -41,6 +43,9 @@ BATCH = 10
 
 TURN_MILLISECONDS = 5000
 """How much later a request counts for each other one of the same person; HAProxy takes at most 524287 in all."""
+
+INFORMATION = ("/api/ps", "/api/show", "/api/tags", "/api/version", "/v1/models")
+"""Calls of Ollama that compute nothing. They need not wait until a model has answered others."""
 
 MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
 """Calls of Ollama that change its models, which are the deployment's business."""
@@ -71,8 +76,8 @@ class Haproxy(Service):
         return HAPROXY
 
     def metrics(self) -> tuple[Metrics, ...]:
-        """Return HAProxy's own metrics."""
-        return (Metrics(port=METRICS_PORT),)
+        """Return HAProxy's own metrics, and those of the models' answers that pass it."""
+        return (Metrics(port=METRICS_PORT), Metrics(port=METRICS_PORT, path=MODELS_METRICS_PATH))
 
     def container(self, platform: Platform) -> Container:
         """Return the proxy's container. It starts first and finds the services by name when they come."""
@@ -82,6 +87,7 @@ class Haproxy(Service):
             files={
                 "haproxy.cfg": configuration(platform),
                 "certificate.pem": platform.certificates.bundle,
+                "models.lua": (ROOT / "services" / "haproxy" / "models.lua").read_text(encoding="utf-8"),
                 "unavailable.http": PAGE.format(
                     status="503 Service Unavailable",
                     retry=10,
@@ -171,6 +177,7 @@ def configuration(platform: Platform) -> str:
 global
     maxconn 4096
     log stdout format raw local0 info
+    lua-load {FILES}/models.lua
     ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
     ssl-default-bind-ciphers {":".join(CIPHERS)}
 
@@ -225,9 +232,11 @@ backend unknown
 {backends}
 frontend models
     bind :{QUEUE_PORT}
+    filter lua.models
     http-request deny deny_status 403 if {{ path_beg {" ".join(MANAGEMENT)} }}
     acl full queue(ollama) ge {settings.ollama.queue_length}
     http-request return status 503 content-type text/plain string "The queue is full." hdr Retry-After 10 if full
+    use_backend ollama-information if {{ path {" ".join(INFORMATION)} }}
     default_backend ollama
 
 backend ollama
@@ -242,11 +251,16 @@ backend ollama
     option httpchk GET /api/version
     server ollama ollama:{QUEUE_PORT} maxconn {settings.ollama.requests_in_flight}
 
+backend ollama-information
+    timeout server 10s
+    server ollama ollama:{QUEUE_PORT} no-check track ollama/ollama
+
 frontend statistics
     bind :{METRICS_PORT}
     option dontlog-normal
     monitor-uri /healthz
     http-request use-service prometheus-exporter if {{ path /metrics }}
+    http-request use-service lua.models-metrics if {{ path {MODELS_METRICS_PATH} }}
     stats enable
     stats uri /stats
 """

@@ -23,6 +23,7 @@ from components.service import (
     OidcClient,
     Route,
     Service,
+    Severity,
 )
 from settings import Role, SettingsError
 
@@ -35,6 +36,9 @@ DASHBOARDS = f"{FILES}/dashboards"
 FOLDER = "AI Kit"
 PROMETHEUS_UID = "prometheus"
 """What the dashboards name their data source by."""
+
+ALERT = "PrometheusDown"
+"""Name of the alert that Grafana evaluates."""
 
 ROLES = {Role.ADMIN: "GrafanaAdmin", Role.EDITOR: "Editor", Role.VIEWER: "Viewer"}
 """What each of the platform's roles is in Grafana."""
@@ -113,6 +117,7 @@ class Grafana(Service):
                 "secret-key": platform.secret("grafana-secret-key", 48),
                 "provisioning/datasources/aikit.yaml": data_sources(),
                 "provisioning/dashboards/aikit.yaml": dashboard_folder(),
+                "provisioning/alerting/aikit.yaml": alerting(),
                 **{f"dashboards/{uid}.json": text for uid, text in dashboards.items()},
             },
             health=Health(
@@ -261,6 +266,67 @@ def dashboard_folder() -> str:
                     "options": {"path": DASHBOARDS},
                 }
             ],
+        },
+        sort_keys=False,
+    )
+
+
+def alerting() -> str:
+    """Return the file of Grafana's own alert, and of the way that its alerts go: Alertmanager's, like all others.
+
+    It is the one that Prometheus cannot raise: that it does not answer. No answer is an alert, too.
+    """
+    rule = {
+        "uid": "prometheus-down",
+        "title": ALERT,
+        "condition": "down",
+        "data": [
+            {
+                "refId": "up",
+                "relativeTimeRange": {"from": 300, "to": 0},
+                "datasourceUid": PROMETHEUS_UID,
+                "model": {"refId": "up", "expr": f'up{{job="{prometheus.Prometheus.name}"}}', "instant": True},
+            },
+            {
+                "refId": "down",
+                "datasourceUid": "__expr__",
+                "model": {
+                    "refId": "down",
+                    "type": "threshold",
+                    "expression": "up",
+                    "conditions": [{"evaluator": {"type": "lt", "params": [1]}}],
+                },
+            },
+        ],
+        "noDataState": "Alerting",
+        "execErrState": "Alerting",
+        "for": "1m",
+        "labels": {
+            "severity": str(Severity.CRITICAL),
+            "service": prometheus.Prometheus.name,
+            "kind": "availability",
+        },
+        "annotations": {
+            "summary": "Prometheus does not answer",
+            "description": "Grafana gets no measurements, so nothing is measured and no other alert can fire.",
+            "runbook": f"docs/runbooks/{ALERT}.md",
+        },
+    }
+    address = f"http://{alertmanager.Alertmanager.name}:{alertmanager.PORT}"
+    return yaml.safe_dump(
+        {
+            "apiVersion": 1,
+            "contactPoints": [
+                {
+                    "orgId": 1,
+                    "name": "Alertmanager",
+                    "receivers": [
+                        {"uid": "alertmanager", "type": "prometheus-alertmanager", "settings": {"url": address}}
+                    ],
+                }
+            ],
+            "policies": [{"orgId": 1, "receiver": "Alertmanager", "group_by": ["alertname", "service"]}],
+            "groups": [{"orgId": 1, "name": "aikit", "folder": FOLDER, "interval": "1m", "rules": [rule]}],
         },
         sort_keys=False,
     )

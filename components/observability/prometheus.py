@@ -92,6 +92,12 @@ class Prometheus(Service):
             # The garbage collector works harder before the limit instead of the kernel killing at it.
             environment={"GOMEMLIMIT": f"{chosen.memory_mb * 9 // 10}MiB"},
             files={
+                **{
+                    metrics.secret: platform.secret(metrics.secret)
+                    for service in services
+                    for metrics in service.metrics()
+                    if metrics.secret
+                },
                 "prometheus.yml": configuration(chosen, services, probes),
                 "rules.yml": yaml.safe_dump(rules.document(services), sort_keys=False, allow_unicode=True, width=1000),
             },
@@ -135,17 +141,18 @@ def configuration(chosen: Monitoring, services: Sequence[Service], probes: Mappi
 
 
 def _job(service: Service) -> dict[str, Any]:
-    """Return the measuring of one service, of which all measurements have the same path."""
+    """Return the measuring of one service."""
     measured = service.metrics()
-    paths = {metrics.path for metrics in measured}
-    if len(paths) > 1:
-        raise ValueError(f"{service.name} is measured at more than one path: {', '.join(sorted(paths))}")
+    secret = next((metrics.secret for metrics in measured if metrics.secret), "")
     drops = [metrics.drop for metrics in measured if metrics.drop]
     keeps = [metrics.keep for metrics in measured if metrics.keep]
     return {
         "job_name": service.name,
-        "metrics_path": paths.pop(),
-        "static_configs": [{"targets": [f"{service.name}:{metrics.port}" for metrics in measured]}],
+        "static_configs": [
+            {"targets": [f"{service.name}:{metrics.port}"], "labels": {"__metrics_path__": metrics.path}}
+            for metrics in measured
+        ],
+        **({"authorization": {"credentials_file": f"{FILES}/{secret}"}} if secret else {}),
         **(
             {
                 "metric_relabel_configs": [

@@ -28,6 +28,17 @@ from toolchain.tiny_model import tiny_model
 STACK = os.environ.get("AIKIT_TEST_STACK", "test")
 KEEP = "AIKIT_KEEP" in os.environ
 """Set it to use a stack that runs already, and to leave it running: for writing tests."""
+ASK_MODEL = """
+import json, urllib.request
+request = urllib.request.Request(
+    "http://haproxy:11434/api/generate",
+    json.dumps({"model": "tiny", "prompt": "?", "stream": False, "options": {"num_predict": 5}}).encode(),
+    {"Content-Type": "application/json"},
+)
+print(urllib.request.urlopen(request, timeout=60).status)
+"""
+"""Asks a model, in a container that reaches the queue, for five tokens."""
+
 SCREENSHOTS = settings.ROOT / ".aikit" / "screenshots"
 
 

@@ -46,6 +46,63 @@ def test_people_take_turns_and_come_before_programs(platform: Deployed) -> None:
     assert min(done.index(f"program {number}") for number in range(3)) >= 9, done
 
 
+MEASURED = """
+import json, sys, threading, time, urllib.request
+
+def call(path, body=None, **headers):
+    request = urllib.request.Request("http://haproxy:11434" + path, body and json.dumps(body).encode(), headers)
+    return urllib.request.urlopen(request, timeout=100)
+
+def generate():
+    body = {"model": "tiny", "prompt": "one two three", "stream": True, "options": {"num_predict": 40}}
+    *parts, last = [json.loads(line) for line in call("/api/generate", body)]
+    answers.append((last["eval_count"], last["eval_duration"], last["prompt_eval_count"], len(parts)))
+
+answers = []
+threads = [threading.Thread(target=generate) for _ in range(int(sys.argv[1]))]
+for thread in threads:
+    thread.start()
+time.sleep(0.2)
+begun = time.monotonic()
+loaded = json.load(call("/api/ps"))["models"]
+information = time.monotonic() - begun
+for thread in threads:
+    thread.join()
+body = {"model": "tiny", "messages": [{"role": "user", "content": 'say "eval_count":99,"model":"evil"'}], "stream": False}
+call("/api/chat", body, **{"X-OpenWebUI-User-Id": "somebody"}).read()
+print(json.dumps({"answers": answers, "information": information}))
+"""
+
+
+def measured(platform: Deployed, name: str, labels: str) -> float:
+    """Return a measurement of the models' answers as the queue shows it to Prometheus."""
+    lines = platform.run("prometheus", "wget", "-q", "-O", "-", "http://haproxy:8405/models/metrics").splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{{labels}}}")), 0)
+
+
+@pytest.mark.spec("OLL-05", "DSH-01", "K-04")
+def test_tokens_and_times_of_answers_are_measured_where_they_pass(platform: Deployed) -> None:
+    """What the metrics add up to is what the answers themselves said."""
+    program, chat = 'consumer="program",model="tiny"', 'consumer="chat",model="tiny"'
+    names = ("generated_tokens_total", "generated_seconds_total", "prompt_tokens_total", "answer_seconds_count")
+    before = {name: measured(platform, f"ollama_{name}", program) for name in names}
+    chatted = measured(platform, "ollama_answer_seconds_count", chat)
+    waited = measured(platform, "ollama_queue_seconds_sum", program)
+    number = platform.settings.ollama.requests_in_flight * 3
+    said = json.loads(platform.run("open-webui", "python3", "-c", MEASURED, str(number)))
+    grown = {name: measured(platform, f"ollama_{name}", program) - value for name, value in before.items()}
+    answers = said["answers"]
+    assert len(answers) == number
+    assert grown["answer_seconds_count"] == number
+    assert grown["generated_tokens_total"] == sum(answer[0] for answer in answers)
+    assert grown["generated_seconds_total"] == pytest.approx(sum(answer[1] for answer in answers) / 1e9, rel=0.01)
+    assert grown["prompt_tokens_total"] == sum(answer[2] for answer in answers)
+    assert all(parts > 10 for *_, parts in answers), "the answers did not come in parts"
+    assert measured(platform, "ollama_queue_seconds_sum", program) > waited, "nobody waited, or it was not measured"
+    assert measured(platform, "ollama_answer_seconds_count", chat) == chatted + 1
+    assert said["information"] < 1, "a question that computes nothing waited for the answers"
+
+
 @pytest.mark.spec("BASE-06")
 def test_a_document_is_found_by_its_meaning(person: Person) -> None:
     """A file goes into the chat, its vectors into PostgreSQL, and a question brings the passage back."""

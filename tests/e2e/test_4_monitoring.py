@@ -14,7 +14,7 @@ import settings
 from components.observability import alertmanager, blackbox_exporter, rules
 from components.registry import SERVICES
 from components.service import FILES, TEMPORARY
-from tests.e2e.conftest import STACK, Deployed, aikit
+from tests.e2e.conftest import ASK_MODEL, STACK, Deployed, aikit
 from tests.unit.alert_cases import promtool_tests
 
 RECEIVER = "alert-receiver"
@@ -163,12 +163,14 @@ def test_measurements_are_of_the_real_thing(platform: Deployed) -> None:
 def test_every_rule_uses_measurements_that_there_are(platform: Deployed) -> None:
     everything = platform.services
     expressions = [*rules.recordings().values(), *(alert.expression for _, alert in rules.alerts(everything))]
-    prefixes = "alertmanager|haproxy|node|pg|probe|prometheus|redis|up"
+    prefixes = "alertmanager|docker|haproxy|node|ollama|pg|probe|prometheus|redis|up"
     selector = re.compile(rf"\b(?:{prefixes})(?:_[a-z0-9_]+)?\b(?!\()(?:\{{[^}}]*\}})?")
+    assert platform.run("open-webui", "python3", "-c", ASK_MODEL).strip() == "200"
     selectors = {match for expression in expressions for match in selector.findall(expression)}
     assert len(selectors) > 25
     for found in selectors:
-        assert query(platform, f"count({found})"), found
+        # What is measured of a model begins with its first answer.
+        becomes(platform, f"count({found}) > bool 0", {"": 1})
 
 
 @pytest.mark.spec("BASE-07")
@@ -190,6 +192,67 @@ def test_the_database_role_of_the_exporter_sees_statistics_only(platform: Deploy
 def test_the_number_of_series_is_bounded(platform: Deployed) -> None:
     series = get(platform, "prometheus", 9090, "/api/v1/status/tsdb")["data"]["headStats"]["numSeries"]
     assert 500 < series < 10_000
+
+
+@pytest.mark.spec("BASE-07", "DSH-02")
+def test_every_container_is_measured_with_its_services_name(platform: Deployed) -> None:
+    path = "/api/v1/query?query=docker_container_mem_limit"
+    deadline = time.monotonic() + 60
+    expected = {service.name for service in platform.services}
+    while True:
+        found = get(platform, "prometheus", 9090, path)["data"]["result"]
+        limits = {item["metric"]["aikit_service"]: float(item["value"][1]) for item in found}
+        if set(limits) == expected:
+            break
+        assert time.monotonic() < deadline, (expected, limits)
+        time.sleep(1)
+    for name, limit in limits.items():
+        assert limit == platform.container(name).attrs["HostConfig"]["Memory"], name
+
+
+ENGINE = """
+import sys, urllib.error, urllib.request
+
+for line in sys.argv[1:]:
+    method, path = line.split()
+    request = urllib.request.Request("http://docker-api:2375" + path, method=method)
+    try:
+        print(urllib.request.urlopen(request, timeout=20).status)
+    except urllib.error.HTTPError as error:
+        print(error.code)
+"""
+
+
+@pytest.mark.spec("BASE-07")
+def test_the_door_to_dockers_api_lets_questions_about_containers_through_and_nothing_else(platform: Deployed) -> None:
+    name = f"aikit-{STACK}-redis"
+    allowed = ("GET /_ping", "GET /v1.41/containers/json", f"GET /v1.41/containers/{name}/json")
+    refused = (
+        f"POST /v1.41/containers/{name}/kill",
+        f"POST /v1.41/containers/{name}/exec",
+        "POST /v1.41/containers/create",
+        f"DELETE /v1.41/containers/{name}",
+        f"GET /v1.41/containers/{name}/logs?stdout=1",
+        f"GET /v1.41/containers/{name}/archive?path=/etc",
+        f"GET /v1.41/containers/{name}/export",
+        f"GET /v1.41/containers/{name}%2F..%2F{name}/logs",
+        "GET /v1.41/volumes",
+        "GET /v1.41/events",
+    )
+    network = platform.docker.networks.get(f"aikit-{STACK}-engine")
+    assert network.attrs["Internal"]
+    names = {platform.container(service).id for service in ("docker-api", "telegraf")}
+    assert set(network.attrs["Containers"]) == names, "others can ask Docker, too"
+    said = platform.docker.containers.run(
+        platform.container("open-webui").image.id,
+        ["-c", ENGINE, *allowed, *refused],
+        entrypoint="python3",
+        network=network.name,
+        remove=True,
+    )
+    assert said.decode().split() == ["200"] * len(allowed) + ["403"] * len(refused)
+    platform.container("redis").reload()
+    assert platform.container("redis").status == "running"
 
 
 @pytest.mark.spec("BASE-07", "HAP-04")

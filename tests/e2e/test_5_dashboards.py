@@ -10,10 +10,8 @@ from playwright.sync_api import expect
 
 from components.observability.dashboards import catalogue
 from components.observability.nvidia_exporter import NvidiaExporter
-from tests.e2e.conftest import Deployed, Person
+from tests.e2e.conftest import ASK_MODEL, Deployed, Person
 from tests.e2e.test_4_monitoring import get
-
-ASK_QUEUE = "import urllib.request as u; print(u.urlopen('http://haproxy:11434/api/tags', timeout=10).status)"
 
 
 def panels(platform: Deployed) -> list[tuple[str, str]]:
@@ -46,10 +44,10 @@ def test_every_panel_is_answered_by_what_is_really_measured(platform: Deployed, 
     queries = panels(platform)
     assert len(queries) > 120
     assert NvidiaExporter.name not in {service.name for service in platform.services}
-    # Somebody signs in, and a model's server is asked: on a platform that nobody uses there is nothing to count.
+    # Somebody signs in, and a model is asked: on a platform that nobody uses there is nothing to count.
     person.sign_in(f"{platform.url('metrics')}/", "admin")
     person.page.wait_for_url(f"{platform.url('metrics')}/**")
-    assert platform.run("open-webui", "python3", "-c", ASK_QUEUE).strip() == "200"
+    assert platform.run("open-webui", "python3", "-c", ASK_MODEL).strip() == "200"
     # Rates need two measurements, and an earlier test may just have restarted a service.
     deadline = time.monotonic() + 60
     unanswered = queries

@@ -1,5 +1,6 @@
 """Stacks of the real engine on the real Docker, in folders of their own."""
 
+import gc
 import io
 import json
 import re
@@ -24,6 +25,13 @@ from tests.operations import tiny
 ROOT = Path(__file__).parents[2]
 
 LIBRARY = re.compile(r"(/\S+)")
+
+
+@pytest.fixture(autouse=True)
+def leftovers() -> Generator[None]:
+    """Finish what failed runs left in memory now: CPython 3.11 stumbles over it in the middle of compiling something else."""
+    yield
+    gc.collect()
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 import json
 import signal
+from pathlib import Path
 
 import pytest
 
+from tests.operations import tiny
 from tests.operations.conftest import Tiny, wait_for
 
 PASSWORD = "random:index/randomPassword:RandomPassword"
@@ -75,6 +77,27 @@ def test_from_nothing_to_nothing(stack: Tiny) -> None:
 
     assert stack("up", "--yes").code == 0
     assert stack("outputs", "administratorPassword", "--show-secrets").out != secret.out
+
+
+def test_destroy_leaves_neither_images_that_were_built_nor_volumes_without_a_name(
+    stack: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image" / "Containerfile").write_text(f"FROM {tiny.IMAGE}\nVOLUME /unnamed\n")
+    monkeypatch.setenv("TINY_BUILD", str(tmp_path / "image"))
+    assert stack("up", "--yes").code == 0
+    image = f"aikit/{stack.name}:1"
+    mounts = stack.docker.containers.get(f"tiny-{stack.name}-app").attrs["Mounts"]
+    unnamed = {mount["Name"] for mount in mounts if mount["Destination"] == "/unnamed"}
+    assert len(unnamed) == 1
+    assert stack("destroy", "--yes", "--keep-images").code == 0
+    assert unnamed.isdisjoint(str(volume.name) for volume in stack.docker.volumes.list())
+    assert stack.docker.images.list(image)
+    assert stack("up", "--yes").code == 0
+    gone = stack("destroy", "--yes", "--data")
+    assert gone.code == 0
+    assert f"removed image {image}" in gone.err
+    assert not stack.docker.images.list(image)
 
 
 def test_killed_up_is_finished_by_the_next(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,11 +61,19 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
         health = docker.ContainerHealthcheckArgs(
             tests=["CMD", "/bin/sleep", argument], interval="1s", timeout="1s", start_period="0s", retries=2
         )
+    image: pulumi.Input[str] = os.environ.get("TINY_IMAGE", IMAGE)
+    if folder := os.environ.get("TINY_BUILD"):
+        image = docker.Image(
+            "image",
+            image_name=f"aikit/{stack}:1",
+            skip_push=True,
+            build=docker.DockerBuildArgs(context=folder, dockerfile=f"{folder}/Containerfile"),
+        ).image_name
     for name in ("app", *os.environ.get("TINY_MORE", "").split()):
         docker.Container(
             name,
             name=f"tiny-{stack}-{name}",
-            image=os.environ.get("TINY_IMAGE", IMAGE),
+            image=image,
             command=["/bin/sleep", "3600"],
             stop_signal="SIGKILL",
             memory=256,

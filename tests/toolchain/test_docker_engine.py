@@ -8,6 +8,7 @@ import pytest
 from docker.errors import DockerException
 
 from toolchain import docker_engine as module
+from toolchain import packages
 from toolchain.docker_engine import ensure_docker
 from toolchain.errors import ToolchainError
 
@@ -26,6 +27,7 @@ class Machine:
         monkeypatch.setattr(module.os, "geteuid", lambda: 0)
         monkeypatch.setattr(module, "SYSTEMD", tmp_path / "no-systemd")
         monkeypatch.setattr(module, "run", self.run)
+        monkeypatch.setattr(packages, "run", self.run)
         monkeypatch.setattr(module, "START_SECONDS", 1.0)
         self.log = tmp_path / "logs/dockerd.log"
 

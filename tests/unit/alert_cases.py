@@ -63,8 +63,9 @@ def gpu_memory(used: int) -> Series:
 
 
 TEMPERATURE = 'DCGM_FI_DEV_GPU_TEMP{gpu="0"}'
-RESPONSES = 'haproxy_backend_response_time_average_seconds{proxy="ollama"}'
-SESSIONS = 'haproxy_backend_sessions_total{proxy="ollama"}'
+CONTAINER_MEMORY = 'docker_container_mem_usage_percent{aikit_service="redis"}'
+RESTARTS = 'docker_container_status_restart_count{aikit_service="redis"}'
+TELEGRAF = 'up{job="telegraf",instance="telegraf:9273"}'
 QUEUE = 'haproxy_backend_current_queue{proxy="ollama"}'
 OLLAMA = 'haproxy_server_status{proxy="ollama",server="ollama",state="UP"}'
 REFUSED = 'haproxy_frontend_http_responses_total{proxy="models",code="5xx"}'
@@ -78,6 +79,16 @@ WAITING = 'n8n_scaling_mode_queue_jobs_waiting{instance="n8n:5678"}'
 LOST = 'n8n_scaling_mode_queue_jobs_failed{instance="n8n:5678"}'
 DAY = 86_400
 
+
+def answers(late: int, minutes: str = "x60") -> Series:
+    """Return a model's answers, a hundred a minute, of which some begin after 15 to 20 seconds and the others within 5."""
+    names = {"5": 100 - late, "10": 100 - late, "20": 100, "+Inf": 100}
+    return {
+        f'ollama_first_byte_seconds_bucket{{model="tiny",consumer="chat",le="{limit}"}}': f"0+{number}{minutes}"
+        for limit, number in names.items()
+    }
+
+
 CASES: Mapping[str, Case] = {
     "AlertsNotDelivered": Case(
         fires={'alertmanager_notifications_failed_total{integration="slack"}': "0+1x60"},
@@ -87,6 +98,16 @@ CASES: Mapping[str, Case] = {
     "AutomationQueueLong": Case(fires={WAITING: "51x60"}, quiet=({WAITING: "50x60"}, {WAITING: "0x6 90x3 0x30"})),
     "CertificateExpires": Case(
         fires={EXPIRY: f"{14 * DAY}x60"}, quiet=({EXPIRY: f"{14 * DAY + 3600}x60"},), service="haproxy"
+    ),
+    "ContainerMemoryHigh": Case(
+        fires={CONTAINER_MEMORY: "91x60"}, quiet=({CONTAINER_MEMORY: "90x60"},), service="redis"
+    ),
+    "ContainerRestarts": Case(
+        fires={RESTARTS: "3x5 6x60"}, quiet=({RESTARTS: "3x5 4x60"}, {RESTARTS: "_x5 6x60"}), service="redis"
+    ),
+    "ContainersNotMeasured": Case(
+        fires={TELEGRAF: "1x60"},
+        quiet=({TELEGRAF: "1x60", 'docker_container_mem_usage{aikit_service="redis"}': "1x60"}, {TELEGRAF: "0x60"}),
     ),
     "ChatBudgetBurns": Case(fires=chat(7), quiet=(chat(5), chat(500, up="_x50 1x20")), minute=60),
     "ChatBudgetBurnsFast": Case(
@@ -119,9 +140,9 @@ CASES: Mapping[str, Case] = {
     ),
     "ModelsRefused": Case(fires={REFUSED: "0+1x60"}, quiet=({REFUSED: "7x60"},)),
     "ModelsSlow": Case(
-        fires={RESPONSES: "11x60", SESSIONS: "0+1x60"},
-        # The average stays when nobody asks any more.
-        quiet=({RESPONSES: "10x60", SESSIONS: "0+1x60"}, {RESPONSES: "11x60", SESSIONS: "9x60"}),
+        fires=answers(6),
+        # Few are late; and they were, and nobody asks any more.
+        quiet=(answers(4), answers(100, "x2 200x60")),
     ),
     "OllamaNotAnswering": Case(fires={OLLAMA: "0x60"}, quiet=({OLLAMA: "1x60"},)),
     "PostgreSQLDown": Case(fires={"pg_up": "0x60"}, quiet=({"pg_up": "1x60"},)),

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import settings
-from components.observability import alertmanager, blackbox_exporter, prometheus, rules
+from components.observability import alertmanager, blackbox_exporter, grafana, prometheus, rules
 from components.registry import SERVICES
 from components.service import Service, Severity
 from settings import ROOT, SettingsError
@@ -36,8 +36,8 @@ def test_every_service_with_metrics_is_scraped() -> None:
     assert {"haproxy", "keycloak", "node-exporter", "postgres-exporter", "redis-exporter"} <= set(measured)
     assert {"prometheus", "alertmanager", "blackbox-exporter"} <= set(measured)
     for name, service in measured.items():
-        targets = [target for group in jobs[name]["static_configs"] for target in group["targets"]]
-        assert targets == [f"{name}:{metrics.port}" for metrics in service.metrics()]
+        found = [(group["targets"], group["labels"]["__metrics_path__"]) for group in jobs[name]["static_configs"]]
+        assert found == [([f"{name}:{metrics.port}"], metrics.path) for metrics in service.metrics()]
 
 
 @pytest.mark.spec("TLS-10")
@@ -76,7 +76,7 @@ def test_every_alert_has_labels_a_page_and_a_name_of_its_own() -> None:
         page = ROOT / rule["annotations"]["runbook"]
         assert page.read_text(encoding="utf-8").startswith(f"# {name}\n"), name
     # A page without an alert is a leftover.
-    assert {path.stem for path in RUNBOOKS.glob("*.md")} == set(names)
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} == {*names, grafana.ALERT}
 
 
 @pytest.mark.spec("ALR-01", "ALR-12")
@@ -175,6 +175,24 @@ def test_channels_follow_the_settings_and_hold_no_secret() -> None:
     assert people["email_configs"][0]["auth_password_file"] == "/etc/aikit/email-password"
     assert people["email_configs"][0]["require_tls"] is True
     assert found["watchdog"]["webhook_configs"][0]["url"] == "https://example.org/alive"
+
+
+@pytest.mark.spec("ALR-04")
+def test_grafana_alerts_when_prometheus_does_not_answer_and_tells_alertmanager() -> None:
+    document = yaml.safe_load(grafana.alerting())
+    (group,) = document["groups"]
+    (rule,) = group["rules"]
+    asked, judged = rule["data"]
+    assert rule["condition"] == judged["refId"]
+    assert judged["model"]["expression"] == asked["refId"]
+    assert asked["datasourceUid"] in {source["uid"] for source in yaml.safe_load(grafana.data_sources())["datasources"]}
+    # Prometheus away is an error or no data, hardly ever a zero.
+    assert (rule["noDataState"], rule["execErrState"]) == ("Alerting", "Alerting")
+    assert rule["labels"] == {"severity": "critical", "service": "prometheus", "kind": "availability"}
+    (contact,) = document["contactPoints"]
+    assert {policy["receiver"] for policy in document["policies"]} == {contact["name"]}
+    (receiver,) = contact["receivers"]
+    assert receiver["settings"]["url"] == f"http://{alertmanager.Alertmanager.name}:{alertmanager.PORT}"
 
 
 @pytest.mark.spec("ALR-03")

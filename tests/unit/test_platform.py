@@ -309,9 +309,10 @@ def test_pages_without_a_sign_in_are_reached_through_one(stack: str, built: bool
 
 
 def test_what_a_machine_cannot_have_is_left_out_and_named() -> None:
-    assert left_out(parse({}), BUILT) == {"grafana": "its image cannot be built from package registries"}
+    reason = "its image cannot be built from package registries"
+    assert left_out(parse({}), BUILT) == {"grafana": reason, "qdrant": reason}
     assert left_out(parse({}), Machine()) == {}
-    assert left_out(parse({"grafana-deploy": "off"}), BUILT) == {}
+    assert left_out(parse({"grafana-deploy": "off", "qdrant-deploy": "off"}), BUILT) == {}
     with pytest.raises(SettingsError, match="grafana-deploy is on, but images are built on this machine"):
         left_out(parse({"grafana-deploy": "on"}), BUILT)
     for values, machine, there in (
@@ -366,3 +367,65 @@ def test_a_service_is_one_file_and_one_line() -> None:
     for service in SERVICES:
         assert service.__module__.startswith(f"components.{service.area}.")
     assert len({service.name for service in SERVICES}) == len(SERVICES)
+
+
+@pytest.mark.spec("SSO-11", "SSO-13", "SSO-23")
+def test_jenkins_is_configured_as_code_and_its_viewers_change_nothing() -> None:
+    assert "jenkins-container" not in {item.name for item in of_type(planned("prod"), "Container")}
+    with pytest.raises(SettingsError, match="jenkins-deploy is true"):
+        left_out(parse({"jenkins-deploy": True}), BUILT)
+    plan = variant("dev", jenkins_deploy=True)
+    files = uploads(plan, "jenkins")
+    code = yaml.safe_load(files["jenkins.yaml"])["jenkins"]
+    login = code["securityRealm"]["oic"]
+    assert login["clientSecret"] == "${client-secret}"
+    assert "client-secret" in {path.rpartition("/")[2] for path in files if path.startswith("secrets/")}
+    discovery = login["serverConfiguration"]["wellKnown"]["wellKnownOpenIDConfigurationUrl"]
+    assert discovery == "https://auth.localhost/realms/aikit/.well-known/openid-configuration"
+    assert login["properties"] == ["pkce"]
+    assert (login["groupsFieldName"], login["disableSslVerification"]) == ("roles", False)
+    roles = {role["name"]: role for role in code["authorizationStrategy"]["roleBased"]["roles"]["global"]}
+    assert {name: role["entries"] for name, role in roles.items()} == {
+        name: [{"group": name}] for name in ("admin", "editor", "viewer")
+    }
+    assert {right.rpartition("/")[2] for right in roles["viewer"]["permissions"]} == {"Read"}
+    assert "Job/Build" in roles["editor"]["permissions"]
+    assert not {right for right in roles["editor"]["permissions"] if right.startswith(("Overall/Admin", "Credentials"))}
+    assert roles["admin"]["permissions"] == ["Overall/Administer"]
+    assert code["numExecutors"] == 0
+    assert all(re.fullmatch(r"[a-z-]+:[0-9][\w.-]+", line) for line in files["plugins.txt"].split())
+    made = container(plan, "jenkins")
+    assert not made.get("ports")
+    assert "docker.sock" not in str(made)
+    (client,) = [item for item in of_type(plan, "Client") if item.properties["clientId"] == "jenkins"]
+    assert client.properties["validRedirectUris"] == ["https://jenkins.localhost/securityRealm/finishLogin"]
+    assert client.properties["pkceCodeChallengeMethod"] == "S256"
+    assert any("https://jenkins.localhost" in text for text in uploads(plan, "prometheus").values())
+
+
+@pytest.mark.spec("BASE-06", "K-07")
+def test_qdrant_is_reached_by_those_that_need_it_with_its_key() -> None:
+    plan = planned("dev")
+    assert container(plan, "open-webui")["envs"].count("VECTOR_DB=pgvector") == 1
+    assert "-vectors" not in str(container(plan, "open-webui")["networksAdvanced"])
+    assert {each["name"] for each in container(plan, "qdrant")["networksAdvanced"]} == {
+        "aikit-dev-vectors",
+        "aikit-dev-observability",
+    }
+    assert "API_KEY" not in str(container(plan, "qdrant")["envs"])
+    (job,) = [
+        job
+        for job in yaml.safe_load(uploads(plan, "prometheus")["prometheus.yml"])["scrape_configs"]
+        if job["job_name"] == "qdrant"
+    ]
+    assert job["authorization"]["credentials_file"] == "/etc/aikit/qdrant-api-key"
+    assert "qdrant-api-key" in uploads(plan, "prometheus")
+    used = variant("dev", chat_vectors="qdrant")
+    chat = container(used, "open-webui")
+    assert {"VECTOR_DB=qdrant", "QDRANT_URI=http://qdrant:6333"} <= set(chat["envs"])
+    assert "aikit-dev-vectors" in {each["name"] for each in chat["networksAdvanced"]}
+    for values in ({"qdrant-deploy": "on"}, {"chat-vectors": "qdrant"}):
+        with pytest.raises(SettingsError, match=f"{next(iter(values))} is .*images are built"):
+            left_out(parse(values), BUILT)
+    with pytest.raises(SettingsError, match="chat-vectors is qdrant, but qdrant-deploy is off"):
+        parse({"chat-vectors": "qdrant", "qdrant-deploy": "off"})

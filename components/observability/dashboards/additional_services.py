@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from components.data.qdrant import Qdrant
 from components.observability.dashboards.panels import (
     FIRING,
     NONE_ALLOWED,
@@ -93,6 +94,21 @@ def dashboard(sources: Sources) -> Dashboard:
                 about="Of what was asked for.",
             ),
         ],
+        *(
+            [
+                [
+                    curves("Qdrant: vectors", "short", Query("collections_vector_total", "vectors")),
+                    curves("Qdrant: collections", "short", Query("collections_total", "collections")),
+                    curves(
+                        "Qdrant: requests",
+                        "reqps",
+                        Query(f"sum by (status) (rate(rest_responses_total{{job='qdrant'}}{RATE}))", "{{status}}"),
+                    ),
+                ]
+            ]
+            if Qdrant.name in sources.services
+            else []
+        ),
         [
             curves(
                 "Keycloak: memory", "bytes", Query("sum by (area) (jvm_memory_used_bytes)", "{{area}}"), stacked=True
@@ -144,5 +160,5 @@ def dashboard(sources: Sources) -> Dashboard:
             ),
         ],
         hours=6,
-        choices=[choice("page", "Page", 'haproxy_backend_status{proxy!~"ollama|unknown"}', "proxy")],
+        choices=[choice("page", "Page", 'haproxy_backend_status{proxy!~"ollama.*|unknown"}', "proxy")],
     )

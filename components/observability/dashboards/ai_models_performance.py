@@ -4,6 +4,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from components.observability.dashboards.panels import (
     RATE,
+    Column,
     Query,
     Sources,
     Steps,
@@ -12,11 +13,19 @@ from components.observability.dashboards.panels import (
     falling,
     number,
     rising,
+    rows,
 )
 
 RESPONSES = "haproxy_frontend_http_responses_total"
-ANSWERED = f'sum(increase({RESPONSES}{{proxy="models",code="2xx"}}[$__range]))'
-ALL = f'sum(increase({RESPONSES}{{proxy="models",code=~"2xx|5xx"}}[$__range]))'
+ANSWERED = "sum(increase(ollama_answer_seconds_count[$__range]))"
+ALL = f'({ANSWERED} + (sum(increase({RESPONSES}{{proxy="models",code="5xx"}}[$__range])) or vector(0)))'
+TOKENS = f"sum by (model) (rate(ollama_generated_tokens_total{RATE}))"
+GENERATING = f"sum by (model) (rate(ollama_generated_seconds_total{RATE}))"
+
+
+def share(part: float, of: str, label: str = "model") -> str:
+    """Return within how many seconds a part of all requests came so far, by model or by who asked."""
+    return f"histogram_quantile({part}, sum by (le, {label}) (rate({of}_bucket{RATE})))"
 
 
 def dashboard(sources: Sources) -> Dashboard:
@@ -58,6 +67,52 @@ def dashboard(sources: Sources) -> Dashboard:
                 Query(average, "average"),
                 Query('haproxy_server_response_time_average_seconds{proxy="ollama"}', "{{server}}"),
                 steps=quickness,
+            ),
+        ],
+        [
+            curves(
+                "Tokens a second",
+                "short",
+                Query(f"{TOKENS} / {GENERATING}", "{{model}}"),
+                about="Of one answer: what is generated, by the time that this takes.",
+            ),
+            curves(
+                "First byte by model",
+                "s",
+                *(Query(share(part, "ollama_first_byte_seconds"), f"{{{{model}}}} {part:.0%}") for part in (0.5, 0.95)),
+                steps=quickness,
+                about="Half of the answers, and 19 of 20, begin within this time. Waiting in the queue is part of it.",
+            ),
+            curves(
+                "Whole answer by model",
+                "s",
+                *(Query(share(part, "ollama_answer_seconds"), f"{{{{model}}}} {part:.0%}") for part in (0.5, 0.95)),
+            ),
+        ],
+        [
+            curves(
+                "Answers an hour by model",
+                "short",
+                Query(f"sum by (model) (3600 * rate(ollama_answer_seconds_count{RATE}))", "{{model}}"),
+                stacked=True,
+            ),
+            curves(
+                "Time in the queue by who asks",
+                "s",
+                Query(share(0.95, "ollama_queue_seconds", "consumer"), "{{consumer}}"),
+                about="19 of 20 waited less. People at the chat come before programs.",
+            ),
+            rows(
+                "Models",
+                "model",
+                "model",
+                Column("answers", "sum by (model) (increase(ollama_answer_seconds_count[$__range]))", "short"),
+                Column("tokens read", "sum by (model) (increase(ollama_prompt_tokens_total[$__range]))", "short"),
+                Column(
+                    "tokens generated", "sum by (model) (increase(ollama_generated_tokens_total[$__range]))", "short"
+                ),
+                Column("loading", "sum by (model) (increase(ollama_load_seconds_total[$__range]))", "s"),
+                about="In the time span that is shown.",
             ),
         ],
         [

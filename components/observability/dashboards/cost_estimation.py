@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from components.observability.dashboards import containers
 from components.observability.dashboards.ai_models_performance import ANSWERED
 from components.observability.dashboards.panels import (
     RATE,
@@ -63,6 +64,9 @@ def dashboard(sources: Sources) -> Dashboard:
     hour, day = total_per_hour(sources, "[1h]"), total_per_hour(sources, "[24h]")
     parts = per_hour(prices, RATE, cards_measured=NvidiaExporter.name in sources.services)
     shown = total_per_hour(sources, "[$__range]")
+    busy = "increase(ollama_generated_seconds_total[$__range])"
+    share = f"sum by (model) ({busy}) / scalar(sum({busy}) > 0)"
+    generated = "(sum by (model) (increase(ollama_generated_tokens_total[$__range])) > 0)"
     return board(
         "cost-estimation",
         "Costs",
@@ -93,7 +97,9 @@ def dashboard(sources: Sources) -> Dashboard:
             ),
         ],
         [
-            rows(
+            _services(prices, unit)
+            if containers.measured(sources)
+            else rows(
                 "Services that measure themselves",
                 "job",
                 "service",
@@ -109,10 +115,46 @@ def dashboard(sources: Sources) -> Dashboard:
                 ),
                 about="At the last hour's rate.",
             ),
+            rows(
+                "Models",
+                "model",
+                "model",
+                Column(
+                    "costs",
+                    f"{share} * scalar(($__range_s / 3600) * ({shown}))",
+                    unit,
+                ),
+                Column(
+                    "a million tokens", f"1e6 * {share} * scalar(($__range_s / 3600) * ({shown})) / {generated}", unit
+                ),
+                about="All costs of the time span that is shown, by the time that each model generated.",
+            ),
             *_cloud(prices, day),
             note("Prices", _prices(prices)),
         ],
         hours=24,
+    )
+
+
+def _services(prices: Costs, unit: str) -> Panel:
+    """Return what each container costs."""
+    return rows(
+        "Services",
+        containers.LABEL,
+        "service",
+        Column(
+            "processor, a day",
+            f"{HOURS_A_DAY} * {prices.cpu_hour} * sum by ({containers.LABEL})"
+            " (avg_over_time(docker_container_cpu_usage_percent[1h])) / 100",
+            unit,
+        ),
+        Column(
+            "memory, a day",
+            f"{HOURS_A_DAY} * {prices.memory_gb_hour} * sum by ({containers.LABEL})"
+            f" (avg_over_time({containers.MEMORY}[1h])) / {GB:g}",
+            unit,
+        ),
+        about="At the last hour's rate.",
     )
 
 

@@ -46,7 +46,7 @@ def dashboard(sources: Sources) -> Dashboard:
             state("Models", 'haproxy_server_status{proxy="ollama",state="UP"}'),
             number(
                 "Questions in a day",
-                'sum(increase(haproxy_frontend_http_responses_total{proxy="models",code="2xx"}[24h]))',
+                "sum(increase(ollama_answer_seconds_count[24h])) or vector(0)",
                 "short",
                 about="Requests that the models answered.",
             ),

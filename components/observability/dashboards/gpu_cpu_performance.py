@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from components.observability.dashboards import containers
 from components.observability.dashboards.panels import (
     CPU,
     MEMORY,
@@ -41,6 +42,11 @@ def dashboard(sources: Sources) -> Dashboard:
             number("Swapped out", "node_memory_SwapTotal_bytes - node_memory_SwapFree_bytes", "bytes"),
         ],
         *(_graphics_cards(limits.gpu_celsius, limits.gpu_memory_percent) if measured else ()),
+        *(
+            [[containers.processor(), containers.memory(), containers.fullest(limits.container_memory_percent)]]
+            if containers.measured(sources)
+            else []
+        ),
         [
             curves(
                 "Processor by kind of work",

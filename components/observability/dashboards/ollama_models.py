@@ -95,6 +95,13 @@ def dashboard(sources: Sources) -> Dashboard:
                 steps=rising(limits.cpu_percent, limits.cpu_critical_percent),
             ),
             curves(
+                "Memory of the loaded models",
+                "bytes",
+                Query("ollama_model_memory_bytes", "{{model}}"),
+                Query("ollama_model_gpu_memory_bytes", "{{model}} on the graphics card"),
+                about="A model that nobody asked for during aikit:ollama-keep-alive is unloaded.",
+            ),
+            curves(
                 "Checks of Ollama that failed",
                 "short",
                 Query(f'sum(increase(haproxy_server_check_failures_total{{proxy="ollama"}}{RATE}))', "failed"),

@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from components.observability.dashboards import containers
 from components.observability.dashboards.panels import (
     CPU,
     DISK,
@@ -77,6 +78,11 @@ def dashboard(sources: Sources) -> Dashboard:
                 about="The network traffic of the platform's pages.",
             ),
         ],
+        *(
+            ([containers.processor(), containers.memory()], [containers.table(), containers.network()])
+            if containers.measured(sources)
+            else ()
+        ),
         [
             curves(
                 "Processor of the services that measure it",

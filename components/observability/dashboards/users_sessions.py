@@ -73,7 +73,7 @@ def dashboard(sources: Sources) -> Dashboard:
                 "Requests by page",
                 "reqps",
                 Query(
-                    f'sum by (proxy) (rate(haproxy_backend_http_requests_total{{proxy!~"ollama|unknown"}}{RATE}))',
+                    f'sum by (proxy) (rate(haproxy_backend_http_requests_total{{proxy!~"ollama.*|unknown"}}{RATE}))',
                     "{{proxy}}",
                 ),
                 stacked=True,
