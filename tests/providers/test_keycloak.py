@@ -10,12 +10,12 @@ from typing import Any
 import pulumi
 import pulumi_keycloak as keycloak
 import pytest
-from conftest import CLIENT_ID, CLIENT_SECRET, Program, Run, Server
 
 from providers.keycloak import KeycloakProvider, mapping
 from providers.keycloak.client import Keycloak, Settings
 from providers.keycloak.users import User
 from providers.resource import ProviderError
+from tests.providers.conftest import CLIENT_ID, CLIENT_SECRET, Program, Run, Server
 
 REALM = "kit"
 SECRETS = {

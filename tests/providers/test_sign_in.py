@@ -16,7 +16,6 @@ import httpx
 import pulumi
 import pulumi_random as random
 import pytest
-from conftest import CLIENT_ID, CLIENT_SECRET, Program, Run, Server
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 from playwright.sync_api import Page, sync_playwright
@@ -28,6 +27,7 @@ from components.images import Machine
 from operations.errors import Failure
 from operations.users import People
 from settings import Role, User, parse
+from tests.providers.conftest import CLIENT_ID, CLIENT_SECRET, Program, Run, Server
 
 Stacks = Callable[[Program], Run]
 REALM = "people"

@@ -1,0 +1,1 @@
+"""Tests of the repository itself: its style, its files, its documents."""

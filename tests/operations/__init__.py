@@ -1,0 +1,1 @@
+"""Tests of the commands, on small programs with the real engine."""
