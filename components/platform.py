@@ -3,6 +3,7 @@
 import pulumi
 
 from components.context import Platform
+from components.identity import realm
 from components.images import Machine
 from components.registry import deployed
 from settings import Accelerator, Settings
@@ -30,9 +31,9 @@ def deploy(settings: Settings, machine: Machine, stack: str) -> None:
     pulumi.export(
         "administrator", {"username": settings.keycloak.administrator, "email": settings.keycloak.administrator_email}
     )
-    pulumi.export("administratorPassword", platform.secret("administrator-password", 20))
+    pulumi.export("administratorPassword", realm.first_password(platform, settings.keycloak.administrator))
     pulumi.export(
-        "userPasswords",
-        {user.username: platform.secret(f"user-{user.username}-password", 20) for user in settings.users},
+        "userPasswords", {user.username: realm.first_password(platform, user.username) for user in settings.users}
     )
+    pulumi.export("secrets", platform.rotations())
     pulumi.export("caCertificate", platform.certificates.authority)

@@ -8,6 +8,7 @@ import pulumi_keycloak as keycloak
 from components.context import Platform
 from components.identity import flows, identity_providers
 from components.identity.names import GROUPS
+from components.secrets.rotation import Replacement, Rotation
 from components.service import OidcClient
 from settings import Keycloak, Role
 
@@ -27,6 +28,19 @@ CLAIM = "roles"
 def client_secret(platform: Platform, client_id: str) -> pulumi.Output[str]:
     """Return the secret that Keycloak and the service share."""
     return platform.secret(f"{client_id}-client-secret", 40)
+
+
+def first_password(platform: Platform, username: str) -> pulumi.Output[str]:
+    """Return the password that a declared person's account is made with; it is theirs to change then."""
+    administrator = platform.settings.keycloak.administrator
+    return platform.secret(
+        "administrator-password" if username == administrator else f"user-{username}-password",
+        20,
+        rotation=Rotation(
+            replacement=Replacement.NEVER,
+            reason=f"it is only the first password of {username}: `./aikit users reset {username}` gives another one.",
+        ),
+    )
 
 
 def deploy(
@@ -243,10 +257,10 @@ def _users(
     platform: Platform, realm: keycloak.Realm, groups: dict[Role, keycloak.Group], options: pulumi.ResourceOptions
 ) -> None:
     rules = platform.settings.keycloak
-    people = [(rules.administrator, rules.administrator_email, Role.ADMIN, "administrator-password")] + [
-        (user.username, user.email, user.role, f"user-{user.username}-password") for user in platform.settings.users
+    people = [(rules.administrator, rules.administrator_email, Role.ADMIN)] + [
+        (user.username, user.email, user.role) for user in platform.settings.users
     ]
-    for username, email, role, password in people:
+    for username, email, role in people:
         user = keycloak.User(
             f"user-{username}",
             keycloak.UserArgs(
@@ -257,7 +271,9 @@ def _users(
                 first_name=username.capitalize(),
                 last_name=platform.settings.chat.title,
                 enabled=True,
-                initial_password=keycloak.UserInitialPasswordArgs(value=platform.secret(password, 20), temporary=False),
+                initial_password=keycloak.UserInitialPasswordArgs(
+                    value=first_password(platform, username), temporary=False
+                ),
             ),
             # The person may change name, password and second factor, and an administrator may lock the account
             # (`./aikit users disable`); the deployment does not set them back.

@@ -1,6 +1,8 @@
-// Imports the samples into n8n, each once: what a person has changed or deleted since stays as it is.
+// Imports the samples into n8n, each once: what a person has changed or deleted since stays as it is. A credential that nobody has
+// changed gets the present secret when the platform's has been rotated.
 'use strict';
 
+const { createHash } = require('node:crypto');
 const { spawnSync } = require('node:child_process');
 const { readFileSync, writeFileSync } = require('node:fs');
 const { createRequire } = require('node:module');
@@ -21,6 +23,22 @@ async function known(client, table, column, ids) {
 
 const marker = (id) => `aikit.sample.${id}`;
 
+const digest = (text) => createHash('sha256').update(text).digest('hex');
+const digestOf = (value) => digest(JSON.stringify(value ?? null));
+
+function run(command, content) {
+	const file = join(tmpdir(), 'samples.json');
+	writeFileSync(file, JSON.stringify(content), { mode: 0o600 });
+	spawnSync('n8n', [...command, `--input=${file}`], { stdio: 'inherit' });
+}
+
+async function mark(client, id, value) {
+	await client.query(
+		'INSERT INTO settings (key, value, "loadOnStartup") VALUES ($1, $2, false) ON CONFLICT (key) DO UPDATE SET value = $2',
+		[marker(id), JSON.stringify(value)],
+	);
+}
+
 async function importOnce(client, kind, samples) {
 	const { table, command } = KINDS[kind];
 	const marked = await known(client, 'settings', 'key', samples.map((sample) => marker(sample.id)));
@@ -29,16 +47,33 @@ async function importOnce(client, kind, samples) {
 	const there = await known(client, table, 'id', ids);
 	const missing = fresh.filter((sample) => !there.has(sample.id));
 	if (missing.length > 0) {
-		const file = join(tmpdir(), `${kind}.json`);
-		writeFileSync(file, JSON.stringify(missing), { mode: 0o600 });
-		spawnSync('n8n', [...command, `--input=${file}`], { stdio: 'inherit' });
+		run(command, missing);
 		// Its exit code says nothing about whether the import worked.
 		if ((await known(client, table, 'id', ids)).size < ids.length) throw new Error(`not all ${kind} were imported`);
 	}
-	for (const id of ids) {
-		await client.query('INSERT INTO settings (key, value, "loadOnStartup") VALUES ($1, $2, false)', [marker(id), 'true']);
-	}
+	// What was there unmarked is of a run that was killed, and perhaps not of today.
+	for (const { id, data } of fresh) await mark(client, id, { sample: there.has(id) ? '' : digestOf(data), stored: null });
 	console.log(`${kind}: ${missing.length} imported, ${samples.length - missing.length} left as they are`);
+}
+
+// What n8n stores is encrypted, so whether a person has changed a credential shows in its text alone: the mark keeps a digest of that,
+// and one of the sample that it was made of. The first is missing until the import has ended, so that a killed run is repeated.
+async function renewSecrets(client, samples) {
+	for (const { id, type, data } of samples) {
+		const stored = async () => (await client.query('SELECT name, data FROM credentials_entity WHERE id = $1', [id])).rows[0];
+		const { rows } = await client.query('SELECT value FROM settings WHERE key = $1', [marker(id)]);
+		const known = JSON.parse(rows[0].value);
+		const sample = digestOf(data);
+		const present = await stored();
+		if (!present || (known.stored !== null && (known.sample === sample || known.stored !== digest(present.data)))) continue;
+		if (known.sample !== sample) {
+			await mark(client, id, { ...known, stored: null });
+			run(KINDS.credentials.command, [{ id, type, data, name: present.name }]);
+			if ((await stored()).data === present.data) throw new Error(`the secret of "${present.name}" was not renewed`);
+			console.log(`credentials: the secret of "${present.name}" was renewed`);
+		}
+		await mark(client, id, { sample, stored: digest((await stored()).data) });
+	}
 }
 
 async function main() {
@@ -52,6 +87,7 @@ async function main() {
 	const samples = JSON.parse(readFileSync('/etc/aikit/samples.json', 'utf8'));
 	// Workflows name their credentials.
 	for (const kind of ['credentials', 'workflows']) await importOnce(client, kind, samples[kind]);
+	await renewSecrets(client, samples.credentials);
 	await client.end();
 }
 
