@@ -138,8 +138,17 @@ def rollback(number: int | None, stack: str, yes: bool) -> int:
 @click.option("--due", is_flag=True, help="Rotate every secret whose period is over; without one, nothing is done.")
 @click.option("--list", "listed", is_flag=True, help="Show every secret, its age and its period; nothing is changed.")
 @click.option("--force", is_flag=True, help="Rotate also what docs/secrets.md tells to prepare for.")
+@click.option("--schedule/--unschedule", default=None, help="Let systemd rotate what is due every night, or stop that.")
 def rotate(
-    *, names: tuple[str, ...], stack: str, yes: bool, as_json: bool, due: bool, listed: bool, force: bool
+    *,
+    names: tuple[str, ...],
+    stack: str,
+    yes: bool,
+    as_json: bool,
+    due: bool,
+    listed: bool,
+    force: bool,
+    schedule: bool | None,
 ) -> int:
     """Give generated secrets new values, and restart what uses them.
 
@@ -150,14 +159,20 @@ def rotate(
     ./aikit rotate --list                    which there are, and which are due
     ./aikit rotate redis-password            one, now
     ./aikit rotate --due --yes               those that are due, without asking: for a timer
+    ./aikit rotate --schedule                that timer
     """  # click wants the character itself
     from operations import rotation
+    from operations import schedule as timers
+    from operations.errors import Exit
 
-    if bool(names) + due + listed != 1:
+    if bool(names) + due + listed + (schedule is not None) != 1:
         raise click.UsageError("Say what to rotate: names, or --due; --list shows them.")
     if force and not names:
         raise click.UsageError("--force goes with names only.")
     options = _options(stack, yes=yes, as_json=as_json)
+    if schedule is not None:
+        timers.install(options) if schedule else timers.remove(options)
+        return Exit.OK
     if listed:
         return rotation.show(options)
     return rotation.due(options) if due else rotation.rotate(options, names, force=force)

@@ -234,6 +234,8 @@ def return_to(options: Options, number: int | None) -> Exit:
 def preview(options: Options, *, refresh: bool, expect_no_changes: bool) -> Exit:
     """Show what `up` would change."""
     with prepared(options, "preview", change=False) as ready, ready.session() as session:
+        if refresh:
+            _need_logins(session)
         progress = Progress(f"comparing stack {options.stack}", planning=True)
         session.run(progress, session.stack.preview, refresh=refresh)
         _show_changes(progress, options)
@@ -244,6 +246,7 @@ def refresh(options: Options) -> Exit:
     """Make the state what really exists."""
     with prepared(options, "refresh") as ready, ready.session() as session:
         recover(session, ready.in_docker)
+        _need_logins(session)
         progress = Progress(f"reading what stack {options.stack} really is")
         session.run(progress, session.stack.refresh)
         say(
@@ -321,6 +324,18 @@ def recover(session: Session, in_docker: StackInDocker) -> bool:
     if targets := known.in_docker() or [str(resource["urn"]) for resource in known.resources[:1]]:
         _look_again(session, targets, clear_pending_creates=bool(known.pending))
     return True
+
+
+def _need_logins(session: Session) -> None:
+    """Refuse to ask services that have another secret for the deployment's login than the state.
+
+    Raises:
+        Failure: a rotation was cut off in between.
+    """
+    if session.state().outdated_logins():
+        raise Failure(
+            f"A rotation of the deployment's own logins was interrupted: `./aikit up --stack {session.name}` finishes it."
+        )
 
 
 def everything_runs(known: state.State, containers: Iterable[Container]) -> bool:
