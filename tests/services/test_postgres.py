@@ -12,7 +12,6 @@ from collections.abc import Generator
 from typing import Any
 
 import docker
-import docker.errors
 import pytest
 
 from settings import ROOT

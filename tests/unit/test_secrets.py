@@ -92,8 +92,8 @@ def test_every_secret_has_a_period_or_a_reason(stack: str, built: bool) -> None:
 
 @pytest.mark.spec("VLT-13")
 def test_periods_are_settings() -> None:
-    chosen = {"secrets_rotation_days": 30, "secrets_own_rotation_days": ["redis-password=7", "n8n-session-key=1"]}
-    rotations = secret_inventory.rotations(variant("dev", **chosen))
+    own = ["redis-password=7", "n8n-session-key=1"]
+    rotations = secret_inventory.rotations(variant("dev", secrets_rotation_days=30, secrets_own_rotation_days=own))
     days = {name: rotation["days"] for name, rotation in rotations.items()}
     assert (days["postgres-n8n-password"], days["redis-password"], days["n8n-session-key"]) == (30, 7, 1)
     assert days["n8n-encryption-key"] == 0
