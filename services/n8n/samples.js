@@ -4,7 +4,7 @@
 
 const { createHash } = require('node:crypto');
 const { spawnSync } = require('node:child_process');
-const { readFileSync, writeFileSync } = require('node:fs');
+const { existsSync, readFileSync, rmSync, writeFileSync } = require('node:fs');
 const { createRequire } = require('node:module');
 const { tmpdir } = require('node:os');
 const { join } = require('node:path');
@@ -26,8 +26,19 @@ const marker = (id) => `aikit.sample.${id}`;
 const digest = (text) => createHash('sha256').update(text).digest('hex');
 const digestOf = (value) => digest(JSON.stringify(value ?? null));
 
+// Of what is there unmarked, because a run was killed before it got to that: perhaps of another secret than today's.
+const UNKNOWN = 'unknown';
+
+const file = join(tmpdir(), 'samples.json');
+
+// Returns the digest of what a credential holds; undefined if it cannot be read, as with another key.
+function held(id) {
+	rmSync(file, { force: true });
+	spawnSync('n8n', ['export:credentials', '--decrypted', `--id=${id}`, `--output=${file}`], { stdio: 'inherit' });
+	return existsSync(file) ? digestOf(JSON.parse(readFileSync(file, 'utf8'))[0].data) : undefined;
+}
+
 function run(command, content) {
-	const file = join(tmpdir(), 'samples.json');
 	writeFileSync(file, JSON.stringify(content), { mode: 0o600 });
 	spawnSync('n8n', [...command, `--input=${file}`], { stdio: 'inherit' });
 }
@@ -51,28 +62,27 @@ async function importOnce(client, kind, samples) {
 		// Its exit code says nothing about whether the import worked.
 		if ((await known(client, table, 'id', ids)).size < ids.length) throw new Error(`not all ${kind} were imported`);
 	}
-	// What was there unmarked is of a run that was killed, and perhaps not of today.
-	for (const { id, data } of fresh) await mark(client, id, { sample: there.has(id) ? '' : digestOf(data), stored: null });
+	for (const { id, data } of fresh) await mark(client, id, { sample: there.has(id) ? UNKNOWN : digestOf(data) });
 	console.log(`${kind}: ${missing.length} imported, ${samples.length - missing.length} left as they are`);
 }
 
-// What n8n stores is encrypted, so whether a person has changed a credential shows in its text alone: the mark keeps a digest of that,
-// and one of the sample that it was made of. The first is missing until the import has ended, so that a killed run is repeated.
+// The mark keeps a digest of the sample that a credential was made of. A person has changed it if that is not what it holds now.
 async function renewSecrets(client, samples) {
 	for (const { id, type, data } of samples) {
-		const stored = async () => (await client.query('SELECT name, data FROM credentials_entity WHERE id = $1', [id])).rows[0];
-		const { rows } = await client.query('SELECT value FROM settings WHERE key = $1', [marker(id)]);
-		const known = JSON.parse(rows[0].value);
-		const sample = digestOf(data);
-		const present = await stored();
-		if (!present || (known.stored !== null && (known.sample === sample || known.stored !== digest(present.data)))) continue;
-		if (known.sample !== sample) {
-			await mark(client, id, { ...known, stored: null });
-			run(KINDS.credentials.command, [{ id, type, data, name: present.name }]);
-			if ((await stored()).data === present.data) throw new Error(`the secret of "${present.name}" was not renewed`);
-			console.log(`credentials: the secret of "${present.name}" was renewed`);
+		const { rows: marks } = await client.query('SELECT value FROM settings WHERE key = $1', [marker(id)]);
+		const { rows: names } = await client.query('SELECT name FROM credentials_entity WHERE id = $1', [id]);
+		const former = JSON.parse(marks[0].value).sample;
+		const wanted = digestOf(data);
+		if (names.length === 0 || former === wanted) continue;
+		const [{ name }] = names;
+		const present = held(id);
+		if (present !== wanted) {
+			if (former !== UNKNOWN && former !== present) continue;
+			run(KINDS.credentials.command, [{ id, type, data, name }]);
+			if (held(id) !== wanted) throw new Error(`the secret of "${name}" was not renewed`);
+			console.log(`credentials: the secret of "${name}" was renewed`);
 		}
-		await mark(client, id, { sample, stored: digest((await stored()).data) });
+		await mark(client, id, { sample: wanted });
 	}
 }
 

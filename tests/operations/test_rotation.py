@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from operations import state
+from operations import lifecycle, state
 from tests.operations.conftest import Inbox, Tiny
 
 
@@ -180,3 +180,28 @@ def made(stack: Tiny) -> str:
             if each["urn"].endswith("::password") and each["type"] == state.PASSWORD and not each.get("delete")
         ]
         return found
+
+
+@pytest.mark.spec("VLT-14")
+def test_a_login_is_outdated_while_its_provider_knows_the_former_secret() -> None:
+    """Then nobody asks its service for anything before the next `up`, which could not log in."""
+    secret = {
+        "urn": "urn:pulumi:a::b::random:index/randomPassword:RandomPassword::login",
+        "type": state.PASSWORD,
+        "created": "2026-01-02T00:00:00.9Z",
+    }
+    provider = {
+        "urn": "urn:pulumi:a::b::pulumi:providers:vault::provider",
+        "type": "pulumi:providers:vault",
+        "created": "2026-01-01T00:00:00Z",
+        "modified": "2026-01-02T00:00:01.123456789Z",
+        "dependencies": [secret["urn"]],
+    }
+    assert not state.State(resources=(secret, provider)).outdated_logins()
+    late = {**secret, "created": "2026-01-02T00:00:01.2Z"}
+    former = {**secret, "delete": True}
+    known = state.State(resources=(late, former, provider))
+    assert known.outdated_logins()
+    assert not lifecycle.everything_runs(known, [])
+    told = {**provider, "modified": "2026-01-02T00:00:02Z"}
+    assert not state.State(resources=(late, former, told)).outdated_logins()
