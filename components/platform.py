@@ -35,5 +35,9 @@ def deploy(settings: Settings, machine: Machine, stack: str) -> None:
     pulumi.export(
         "userPasswords", {user.username: realm.first_password(platform, user.username) for user in settings.users}
     )
+    pulumi.export(
+        "programSecrets",
+        {program: realm.program_secret(platform, program) for program in settings.programs},
+    )
     pulumi.export("secrets", platform.rotations())
     pulumi.export("caCertificate", platform.certificates.authority)

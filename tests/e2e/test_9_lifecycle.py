@@ -13,7 +13,16 @@ import yaml
 import settings
 from tests.e2e.conftest import KEEP, STACK, Deployed, Person, aikit
 
-DATA = ("postgres-data", "redis-data", "ollama-models", "open-webui-data", "prometheus-data", "alertmanager-data")
+DATA = (
+    "alertmanager-data",
+    "ollama-models",
+    "open-webui-data",
+    "postgres-data",
+    "prometheus-data",
+    "redis-data",
+    "vault-data",
+    "vault-key",
+)
 """Volumes with what people or services made; all others are written by the deployment."""
 
 LABEL: dict[str, str | list[str] | bool] = {"label": f"aikit.stack={STACK}"}
