@@ -51,7 +51,7 @@ SCRIPTS = ROOT / "services" / "n8n"
 
 ENCRYPTION = Rotation(
     replacement=Replacement.FORCED,
-    reason="n8n encrypts the credentials that people keep in it with this key; without it they are lost.",
+    reason="n8n encrypts the credentials that people keep in it with this key; without it they are lost, and n8n does not start.",
 )
 
 SESSIONS = Rotation(days=0, reason="the keys that people made for n8n's MCP server end with it.")

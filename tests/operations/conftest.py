@@ -1,5 +1,6 @@
 """Stacks of the real engine on the real Docker, in folders of their own."""
 
+import contextlib
 import gc
 import io
 import json
@@ -132,10 +133,11 @@ class Tiny:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that nobody listens on, below those that the kernel gives to connections: they come and go meanwhile."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", 20_000 + secrets.randbelow(12_000)))
+            return int(probe.getsockname()[1])
 
 
 def wait_for(stack: Tiny, container: str, process: "subprocess.Popen[str]") -> None:
