@@ -1,5 +1,6 @@
 """HAProxy: the only way in, and the queue in front of the models."""
 
+from components.ai import ollama
 from components.context import HTTPS, Platform
 from components.identity import sign_in_proxy
 from components.images import HAPROXY, Image
@@ -46,6 +47,9 @@ TURN_MILLISECONDS = 5000
 
 INFORMATION = ("/api/ps", "/api/show", "/api/tags", "/api/version", "/v1/models")
 """Calls of Ollama that compute nothing. They need not wait until a model has answered others."""
+
+SERVER = "server"
+"""Parameter of such a call's address that names the server whose answer is wanted."""
 
 MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
 """Calls of Ollama that change its models, which are the deployment's business."""
@@ -152,6 +156,11 @@ def _measurements_hidden(service: Service, route: Route) -> str:
     )
 
 
+def _asked(server: str) -> str:
+    """Return the condition that a call names a server of Ollama."""
+    return f"{{ url_param({SERVER}) -m str {server} }}"
+
+
 def configuration(platform: Platform) -> str:
     """Return ``haproxy.cfg``; it holds no secret."""
     settings = platform.settings
@@ -171,6 +180,21 @@ def configuration(platform: Platform) -> str:
         f'    http-response set-header Strict-Transport-Security "max-age={edge.hsts_days * 86400}"\n'
         if edge.hsts_days
         else ""
+    )
+    servers = ollama.servers(settings.ollama)
+    models = "\n".join(
+        f"    server {name} {name}:{QUEUE_PORT} maxconn {settings.ollama.requests_in_flight}" for name in servers
+    )
+    information = "\n".join(
+        (
+            # No other server may answer in the place of one that is down.
+            *(
+                f"    http-request return status 503 if {_asked(name)} !{{ srv_is_up(ollama/{name}) }}"
+                for name in servers
+            ),
+            *(f"    use-server {name} if {_asked(name)}" for name in servers),
+            *(f"    server {name} {name}:{QUEUE_PORT} no-check track ollama/{name}" for name in servers),
+        )
     )
     port = f":{settings.https_port}" if settings.https_port != HTTPS else ""
     return f"""\
@@ -249,11 +273,15 @@ backend ollama
     timeout queue {settings.ollama.queue_timeout_seconds}s
     errorfile 503 {FILES}/busy.http
     option httpchk GET /api/version
-    server ollama ollama:{QUEUE_PORT} maxconn {settings.ollama.requests_in_flight}
+    # Where the fewest are under way. Who finds all servers busy waits in one queue for them all.
+    balance leastconn
+{models}
 
 backend ollama-information
     timeout server 10s
-    server ollama ollama:{QUEUE_PORT} no-check track ollama/ollama
+    # Always the same one where nobody asks for another, so that answers do not change to and fro.
+    balance first
+{information}
 
 frontend statistics
     bind :{METRICS_PORT}
