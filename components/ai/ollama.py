@@ -42,16 +42,19 @@ MACHINE = "host.docker.internal"
 
 START = """\
 (
-  until ollama list >/dev/null 2>&1; do sleep 0.5; done
-  while [ $# -gt 0 ]; do
-    if ollama show "$1" >/dev/null 2>&1; then ollama run --keepalive "$2" "$1" '' </dev/null >/dev/null; fi
-    shift 2
-  done
-) &
+  (
+    until ollama list >/dev/null 2>&1; do sleep 0.5; done
+    while [ $# -gt 0 ]; do
+      if ollama show "$1" >/dev/null 2>&1; then ollama run --keepalive "$2" "$1" '' </dev/null >/dev/null; fi
+      shift 2
+    done
+  ) &
+)
 exec ollama serve
 """
 """Serves, and loads the warm models, given as name and time, whenever it is started: before people come, if Docker had to start
-it again. At the very first start there are none yet; then the models' jobs do it."""
+it again. At the very first start there are none yet; then the models' jobs do it. The inner shell is a child of the container's first
+process, which takes note of its end; Ollama would not."""
 
 
 class Ollama(Service):
@@ -188,7 +191,7 @@ class Ollama(Service):
         ]
         jobs = [
             deploy_job(
-                f"model-{model.name.replace('/', '-').replace(':', '-').replace('.', '-')}",
+                job_name(model),
                 JOB_IMAGE,
                 _job(task(model, self.settings.ollama), model),
                 platform=platform,
@@ -216,6 +219,11 @@ def servers(chosen: settings.Ollama) -> list[str]:
 def source(model: OllamaModel) -> Path:
     """Return the file that a model is made of, as an absolute path."""
     return named_file(model.file).resolve()
+
+
+def job_name(model: OllamaModel) -> str:
+    """Return the name of a model's job."""
+    return f"model-{model.name.replace('/', '-').replace(':', '-').replace('.', '-')}"
 
 
 def tagged(name: str) -> str:

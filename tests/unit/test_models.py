@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from components.ai.ollama import remove_others, task
-from operations import accelerator
+from operations import accelerator, checks
 from services.models import job
 from settings import Accelerator, Ollama, OllamaModel
 
@@ -179,3 +179,31 @@ def test_the_accelerator_is_what_docker_has(tmp_path: Path, monkeypatch: pytest.
     for wanted in (Accelerator.AMD, Accelerator.AUTO, Accelerator.CPU):
         assert accelerator.problem(wanted, nothing, device) is None
     assert accelerator.problem(Accelerator.AMD, runtime, device) is None, "both cards, and the other one is wanted"
+
+
+@pytest.mark.spec("BASE-01", "OLL-06")
+def test_fewer_cards_than_servers_is_said_before_anything_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    discovered = {"DiscoveredDevices": [{"ID": f"nvidia.com/gpu={name}"} for name in ("0", "1", "all", "GPU-1")]}
+    assert accelerator.count(Accelerator.NVIDIA, discovered, tmp_path) == 2
+    assert accelerator.count(Accelerator.NVIDIA, {}, tmp_path) is None
+    (tmp_path / "proc/driver/nvidia/gpus/0000:01:00.0").mkdir(parents=True)
+    assert accelerator.count(Accelerator.NVIDIA, {}, tmp_path) == 1
+    (tmp_path / "dev/dri/renderD128").mkdir(parents=True)
+    assert accelerator.count(Accelerator.AMD, {}, tmp_path) == 1
+    words = "aikit:ollama-replicas is 3, but there are 2 graphics cards"
+    assert words in str(accelerator.too_few(Accelerator.NVIDIA, 3, discovered, tmp_path))
+    assert accelerator.too_few(Accelerator.NVIDIA, 2, discovered, tmp_path) is None
+    assert accelerator.too_few(Accelerator.CPU, 9, discovered, tmp_path) is None
+
+
+def test_where_the_library_says_how_large_a_model_is() -> None:
+    addresses = {
+        "llama3.2:latest": "https://registry.ollama.ai/v2/library/llama3.2/manifests/latest",
+        "ada/mine:1b": "https://registry.ollama.ai/v2/ada/mine/manifests/1b",
+        "hf.co/ada/mine:Q4": "https://hf.co/v2/ada/mine/manifests/Q4",
+    }
+    for name, address in addresses.items():
+        assert checks.library_address(name) == address
