@@ -272,6 +272,15 @@ def _keep_alive(model: OllamaModel) -> str:
     return model.keep_alive or ("-1s" if model.warm else "")
 
 
+def keep_alives(models: Sequence[OllamaModel]) -> Mapping[str, str]:
+    """Return how long models stay in memory, for those that differ from the others.
+
+    Ollama has one time for all models, or that of a request; it keeps the last request's as long as the model is loaded. So the queue
+    adds it to every request that says none.
+    """
+    return {tagged(model.name): _with_unit(time) for model in models if (time := _keep_alive(model))}
+
+
 def _with_unit(duration: str) -> str:
     """Return a time as Ollama's commands and interface take it: with a unit."""
     return f"{duration}s" if duration and duration[-1].isdigit() else duration

@@ -92,6 +92,9 @@ class Haproxy(Service):
                 "haproxy.cfg": configuration(platform),
                 "certificate.pem": platform.certificates.bundle,
                 "models.lua": (ROOT / "services" / "haproxy" / "models.lua").read_text(encoding="utf-8"),
+                "keep-alive": "".join(
+                    f"{model} {time}\n" for model, time in ollama.keep_alives(settings.models).items()
+                ),
                 "unavailable.http": PAGE.format(
                     status="503 Service Unavailable",
                     retry=10,
@@ -201,7 +204,7 @@ def configuration(platform: Platform) -> str:
 global
     maxconn 4096
     log stdout format raw local0 info
-    lua-load {FILES}/models.lua
+    lua-load {FILES}/models.lua {FILES}/keep-alive
     ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
     ssl-default-bind-ciphers {":".join(CIPHERS)}
 

@@ -8,6 +8,7 @@ The containers are those of the plan; only names, images and networks are the te
 
 import copy
 import dataclasses
+import datetime
 import hashlib
 import io
 import json
@@ -352,6 +353,7 @@ def queue(machine: Machine, plan: Plan) -> None:
         for name in ("ollama", "ollama-2", "ollama")
     ]
     assert sizes == [2, 1, 2], "the servers were not told apart"
+    keep_alives(machine, door)
     machine.docker.containers.get(f"{PREFIX}-ollama-2").stop(timeout=1)
     wait(lambda: shown("ollama-2") == 503, "the proxy does not see that one is gone")
     assert shown("ollama") == 200
@@ -359,6 +361,32 @@ def queue(machine: Machine, plan: Plan) -> None:
         assert {code for code, _ in pool.map(ask, [20] * 4)} == {200}
     machine.docker.containers.get(f"{PREFIX}-ollama-2").start()
     wait(lambda: shown("ollama-2") == 200, "the proxy does not see that it is back")
+
+
+def keep_alives(machine: Machine, door: str) -> None:
+    """Let a model be unloaded, ask for it in many ways, and look how long it stays."""
+
+    def stays(**values: Any) -> float:
+        """Return for how many minutes a model stays after a request that is 3 to 300000 letters long."""
+        machine.run("ollama", "ollama", "stop", "second")
+        machine.run("ollama-2", "ollama", "stop", "second")
+        body = {"model": "second", "prompt": "?", "options": {"num_predict": 2}, "stream": False, **values}
+        answer = requests.post(f"{door}/api/generate", json=body, timeout=60)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["done"]
+        for name in ("ollama", "ollama-2"):
+            for each in requests.get(f"{door}/api/ps", params={"server": name}, timeout=10).json()["models"]:
+                if each["name"] == "second:latest":
+                    until = datetime.datetime.fromisoformat(re.sub(r"\.\d+", "", each["expires_at"]))
+                    return (until - datetime.datetime.now(datetime.UTC)).total_seconds() / 60
+        return 0
+
+    assert 59 < stays() <= 60
+    assert 59 < stays(model="second:latest", prompt="x " * 150_000) <= 60
+    assert 4 < stays(keep_alive="5m") <= 5, "what the request says does not hold"
+    assert stays(keep_alive=0) == 0
+    answer = requests.post(f"{door}/api/chat", data=b"nothing", timeout=60)
+    assert answer.status_code == 400, "what is no request became one"
 
 
 @pytest.mark.spec("K-09")

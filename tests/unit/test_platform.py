@@ -190,6 +190,12 @@ def test_the_queue_knows_every_server_and_each_is_measured() -> None:
     assert "ollama-2" not in uploads(planned("dev"), "haproxy")["haproxy.cfg"]
 
 
+@pytest.mark.spec("OLL-01")
+def test_the_queue_knows_how_long_models_stay_in_memory() -> None:
+    models = [{"name": "a", "warm": True}, {"name": "x/b:1", "keep_alive": "90"}, {"name": "c"}]
+    assert uploads(variant("dev", models=models), "haproxy")["keep-alive"] == "a:latest -1s\nx/b:1 90s\n"
+
+
 def test_embedding_models_are_not_offered_in_the_chat() -> None:
     chat = container(planned("prod"), "open-webui")["envs"]
     assert 'OLLAMA_API_CONFIGS={"0": {"enable": true, "model_ids": ["llama3.2:latest", "deepseek-r1:14b"]}}' in chat
