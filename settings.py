@@ -121,6 +121,7 @@ Email = Annotated[str, AfterValidator(_email)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 FilePath = Annotated[str, AfterValidator(_file_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+ProgramName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Username = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,62}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,120}(:[a-zA-Z0-9._-]{1,80})?$")]
 Origin = Literal["auto", "official", "built"]
@@ -802,6 +803,11 @@ class Settings(Model):
         (), strict=False, description="Models to keep: name, and a file, a url or a purpose where needed."
     )
     users: tuple[User, ...] = Field((), strict=False, description="People with accounts: username, email, role.")
+    programs: tuple[ProgramName, ...] = Field(
+        (),
+        strict=False,
+        description="Programs that may use the API of the models, by name; each gets a client identifier and a secret for it.",
+    )
     identity_providers: tuple[IdentityProvider, ...] = Field(
         (), strict=False, description="Other places where people may sign in, such as google or a company's own."
     )
@@ -846,6 +852,7 @@ class Settings(Model):
                 )
         _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])
         _unique("users", "e-mail address", [self.keycloak.administrator_email, *(user.email for user in self.users)])
+        _unique("programs", "name", list(self.programs))
         _unique("models", "name", [model.name for model in self.models])
         _unique("identity-providers", "name", [provider.name for provider in self.identity_providers])
         return self

@@ -3,6 +3,7 @@
 import pulumi
 
 from components.context import Platform
+from components.identity import realm
 from components.images import Machine
 from components.registry import deployed
 from settings import Accelerator, Settings
@@ -34,5 +35,9 @@ def deploy(settings: Settings, machine: Machine, stack: str) -> None:
     pulumi.export(
         "userPasswords",
         {user.username: platform.secret(f"user-{user.username}-password", 20) for user in settings.users},
+    )
+    pulumi.export(
+        "programSecrets",
+        {program: realm.client_secret(platform, realm.program_client(program)) for program in settings.programs},
     )
     pulumi.export("caCertificate", platform.certificates.authority)

@@ -154,6 +154,8 @@ class Route:
     """Who may use it, for a service that asks nobody to sign in: the sign-in proxy in front of it does. Empty: the service asks."""
     identified: bool = False
     """Whether the sign-in proxy says who asks: see ``components.identity.sign_in_proxy.IDENTITY``."""
+    programs: bool = False
+    """Whether the programs of the settings may use it, too, each with an access token in place of a sign-in."""
     open_paths: tuple[str, ...] = ()
     """Beginnings of the paths that programs reach without signing in, past the sign-in proxy; what answers there protects itself."""
 

@@ -16,7 +16,7 @@ from components.service import (
     Service,
     http_health,
 )
-from settings import ROOT
+from settings import ROOT, Role
 
 METRICS_PORT = 8405
 MODELS_METRICS_PATH = "/models/metrics"
@@ -36,6 +36,8 @@ CIPHERS = (
 )
 """For TLS 1.2: Mozilla's intermediate list without the slow ones."""
 
+API_HOST = "api"
+
 USER = "X-OpenWebUI-User-Id"
 """Header in which the chat says whose request it is."""
 
@@ -43,7 +45,7 @@ BATCH = 10
 """Class of requests that no person waits for; lower ones are served first."""
 
 TURN_MILLISECONDS = 5000
-"""How much later a request counts for each other one of the same person; HAProxy takes at most 524287 in all."""
+"""How much later a request counts for each other one of the same person or program; HAProxy takes at most 524287 in all."""
 
 INFORMATION = ("/api/ps", "/api/show", "/api/tags", "/api/version", "/v1/models")
 """Calls of Ollama that compute nothing. They need not wait until a model has answered others."""
@@ -78,6 +80,20 @@ class Haproxy(Service):
     def image(self) -> Image:
         """HAProxy 3.0, the long-term release."""
         return HAPROXY
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return the address at which people's and the settings' programs use the models: the queue, behind the sign-in."""
+        return (
+            Route(
+                host=API_HOST,
+                port=QUEUE_PORT,
+                health_path="/healthz",
+                title="API of the models",
+                path="/v1/models",
+                roles=tuple(Role),
+                programs=True,
+            ),
+        )
 
     def metrics(self) -> tuple[Metrics, ...]:
         """Return HAProxy's own metrics, and those of the models' answers that pass it."""
@@ -250,6 +266,9 @@ frontend https
     http-request set-header X-Forwarded-Host %[hdr(host)]
     http-request set-header X-Forwarded-Port {settings.https_port}
     http-request del-header Forwarded
+    # Who asks is for the services to say, not for whoever comes from outside.
+    http-request del-header {USER}
+    http-request del-header {sign_in_proxy.USER}
 {hsts}    http-response set-header X-Content-Type-Options nosniff
 {hosts}
     default_backend unknown
@@ -259,6 +278,8 @@ backend unknown
 {backends}
 frontend models
     bind :{QUEUE_PORT}
+    monitor-uri /healthz
+    monitor fail if {{ nbsrv(ollama) lt 1 }}
     filter lua.models
     http-request deny deny_status 403 if {{ path_beg {" ".join(MANAGEMENT)} }}
     acl full queue(ollama) ge {settings.ollama.queue_length}
@@ -267,12 +288,15 @@ frontend models
     default_backend ollama
 
 backend ollama
-    # People at the chat come before programs, and between people a turn each: who has requests under way already, waits as if
-    # each of them had come later.
+    # People at the chat come before programs, and between people, and between programs, a turn each: who has requests under way
+    # already, waits as if each of them had come later.
     stick-table type string len 64 size 10k expire 10m store conn_cur
-    http-request track-sc1 req.hdr({USER}) if {{ req.hdr({USER}) -m found }}
-    http-request set-priority-class int({BATCH}) unless {{ req.hdr({USER}) -m found }}
-    http-request set-priority-offset sc_conn_cur(1),sub(1),mul({TURN_MILLISECONDS}) if {{ req.hdr({USER}) -m found }}
+    acl person req.hdr({USER}) -m found
+    acl program req.hdr({sign_in_proxy.USER}) -m found
+    http-request track-sc1 req.hdr({USER}) if person
+    http-request track-sc1 req.hdr({sign_in_proxy.USER}) if program !person
+    http-request set-priority-class int({BATCH}) unless person
+    http-request set-priority-offset sc_conn_cur(1),sub(1),mul({TURN_MILLISECONDS}) if person or program
     timeout queue {settings.ollama.queue_timeout_seconds}s
     errorfile 503 {FILES}/busy.http
     option httpchk GET /api/version

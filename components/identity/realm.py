@@ -1,6 +1,6 @@
 """The platform's realm: roles, groups, people, and the clients that the services ask for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_keycloak as keycloak
@@ -8,7 +8,7 @@ import pulumi_keycloak as keycloak
 from components.context import Platform
 from components.identity import flows, identity_providers
 from components.identity.names import GROUPS
-from components.service import OidcClient
+from components.service import SIGN_IN_ROLE, OidcClient
 from settings import Keycloak, Role
 
 DESCRIPTIONS = {
@@ -27,6 +27,11 @@ CLAIM = "roles"
 def client_secret(platform: Platform, client_id: str) -> pulumi.Output[str]:
     """Return the secret that Keycloak and the service share."""
     return platform.secret(f"{client_id}-client-secret", 40)
+
+
+def program_client(program: str) -> str:
+    """Return the client identifier of a program of the settings."""
+    return f"program-{program}"
 
 
 def deploy(
@@ -57,11 +62,14 @@ def deploy(
     # The realm lives in the database: when its server is deleted there is nobody to ask, and nothing is to be lost.
     options = pulumi.ResourceOptions(parent=parent, provider=provider, deleted_with=server)
     realm = _realm(platform, options)
-    clients = [_client(platform, client, realm, options) for client in platform.clients()]
+    clients = {client.client_id: _client(platform, client, realm, options) for client in platform.clients()}
     granted: dict[Role, list[pulumi.Output[str]]] = {role: [] for role in Role}
-    for roles in clients:
+    for _, roles in clients.values():
         for role, client_role in roles:
             granted[role].append(client_role.id)
+    entered = {route.host: clients[route.host][0] for route in platform.routes() if route.programs}
+    for program in platform.settings.programs:
+        _program(platform, program, entered, realm, options)
     groups: dict[Role, keycloak.Group] = {}
     realm_roles: dict[Role, keycloak.Role] = {}
     for role in Role:
@@ -172,8 +180,8 @@ def _hours(minutes: int) -> str:
 
 def _client(
     platform: Platform, client: OidcClient, realm: keycloak.Realm, options: pulumi.ResourceOptions
-) -> list[tuple[Role, keycloak.Role]]:
-    """Make a client with its roles and claims; return which of the platform's roles include which of its own."""
+) -> tuple[keycloak.openid.Client, list[tuple[Role, keycloak.Role]]]:
+    """Make a client with its roles and claims; return it, and which of the platform's roles include which of its own."""
     address = platform.url(client.host)
     resource = keycloak.openid.Client(
         f"client-{client.client_id}",
@@ -201,31 +209,7 @@ def _client(
         ),
         options,
     )
-    keycloak.openid.AudienceProtocolMapper(
-        f"client-{client.client_id}-audience",
-        keycloak.openid.AudienceProtocolMapperArgs(
-            realm_id=realm.id,
-            client_id=resource.id,
-            name="audience",
-            included_client_audience=resource.client_id,
-        ),
-        options,
-    )
-    keycloak.openid.UserClientRoleProtocolMapper(
-        f"client-{client.client_id}-roles",
-        keycloak.openid.UserClientRoleProtocolMapperArgs(
-            realm_id=realm.id,
-            client_id=resource.id,
-            name="roles",
-            claim_name=CLAIM,
-            client_id_for_role_mappings=client.client_id,
-            multivalued=True,
-            add_to_id_token=True,
-            add_to_access_token=True,
-            add_to_userinfo=True,
-        ),
-        options,
-    )
+    _claims(f"client-{client.client_id}", resource, client.client_id, realm, options)
     granted: list[tuple[Role, keycloak.Role]] = []
     for name, roles in client.roles.items():
         role = keycloak.Role(
@@ -236,7 +220,84 @@ def _client(
             options,
         )
         granted += [(included_in, role) for included_in in roles]
-    return granted
+    return resource, granted
+
+
+def _claims(
+    name: str,
+    resource: keycloak.openid.Client,
+    service: str,
+    realm: keycloak.Realm,
+    options: pulumi.ResourceOptions,
+) -> None:
+    """Say in a client's tokens for which service's client they are, and the roles there."""
+    keycloak.openid.AudienceProtocolMapper(
+        f"{name}-audience",
+        keycloak.openid.AudienceProtocolMapperArgs(
+            realm_id=realm.id, client_id=resource.id, name="audience", included_client_audience=service
+        ),
+        options,
+    )
+    keycloak.openid.UserClientRoleProtocolMapper(
+        f"{name}-roles",
+        keycloak.openid.UserClientRoleProtocolMapperArgs(
+            realm_id=realm.id,
+            client_id=resource.id,
+            name="roles",
+            claim_name=CLAIM,
+            client_id_for_role_mappings=service,
+            multivalued=True,
+            add_to_id_token=True,
+            add_to_access_token=True,
+            add_to_userinfo=True,
+        ),
+        options,
+    )
+
+
+def _program(
+    platform: Platform,
+    program: str,
+    entered: Mapping[str, keycloak.openid.Client],
+    realm: keycloak.Realm,
+    options: pulumi.ResourceOptions,
+) -> None:
+    """Make the client by which a program of the settings gets tokens for the services that programs may use."""
+    client_id = program_client(program)
+    resource = keycloak.openid.Client(
+        f"client-{client_id}",
+        keycloak.openid.ClientArgs(
+            realm_id=realm.id,
+            client_id=client_id,
+            name=f"Program {program}",
+            client_secret=client_secret(platform, client_id),
+            access_type="CONFIDENTIAL",
+            standard_flow_enabled=False,
+            implicit_flow_enabled=False,
+            direct_access_grants_enabled=False,
+            service_accounts_enabled=True,
+        ),
+        options,
+    )
+    for host, service in entered.items():
+        name = f"client-{client_id}-{host}"
+        _claims(
+            name,
+            resource,
+            host,
+            realm,
+            pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[service])),
+        )
+        keycloak.openid.ClientServiceAccountRole(
+            f"{name}-role",
+            keycloak.openid.ClientServiceAccountRoleArgs(
+                realm_id=realm.id,
+                service_account_user_id=resource.service_account_user_id,
+                client_id=service.id,
+                role=SIGN_IN_ROLE,
+            ),
+            options,
+        )
 
 
 def _users(

@@ -40,6 +40,9 @@ IDENTITY = {
 }
 """Claim by header, each as base64url of UTF-8, for routes that are ``identified``; a header without a value is left out."""
 
+USER = "X-Api-User-Id"
+"""Header in which services that programs may use are told whose request it is."""
+
 KEY_HEADER = "X-Signed-In-Key"
 """Header that comes with them: the service believes them only with the key that it shares with the sign-in proxy."""
 
@@ -174,6 +177,7 @@ Listen {OUTGOING}
 def _openid(rules: Keycloak, issuer: str) -> str:
     return f"""\
 OIDCProviderMetadataURL {issuer}/.well-known/openid-configuration
+OIDCOAuthVerifyJwksUri {issuer}/protocol/openid-connect/certs
 OIDCCABundlePath {FILES}/authority.pem
 OIDCOutgoingProxy {OUTGOING}
 OIDCCryptoPassphrase ${{session-key}}
@@ -208,6 +212,29 @@ def _identity(route: Route) -> str:
     return "".join(f"        {line}\n" for line in ("OIDCPassClaimsAs environment base64url", *lines))
 
 
+def _guard(route: Route) -> str:
+    """Return the lines that say who may enter: people who have signed in, and where programs may, those with a token for this host."""
+    role = f"Require claim roles:{SIGN_IN_ROLE}"
+    if not route.programs:
+        return f"""\
+        AuthType openid-connect
+        {role}
+"""
+    # Keycloak signs tokens for other services, too: a program's must be for this one.
+    return f"""\
+        AuthType auth-openidc
+        <RequireAll>
+            Require claim aud:{route.host}
+            {role}
+        </RequireAll>
+        # Programs are answered 401; a browser is sent to the login.
+        OIDCUnAuthAction auth "%{{HTTP_ACCEPT}} =~ m#text/html#"
+        OIDCPassClaimsAs environment
+        RequestHeader unset Authorization
+        RequestHeader set {USER} "%{{OIDC_CLAIM_sub}}e" env=OIDC_CLAIM_sub
+"""
+
+
 def _host(platform: Platform, service: str, route: Route) -> str:
     address = platform.url(route.host)
     tunnel = platform.settings.edge.tunnel_timeout_seconds
@@ -227,9 +254,7 @@ def _host(platform: Platform, service: str, route: Route) -> str:
     # A service that was replaced has another address.
     ProxyPass / http://{service}:{route.port}/ addressttl=5 upgrade=websocket timeout={tunnel}
 {_forged()}    <Location "/">
-        AuthType openid-connect
-        Require claim roles:{SIGN_IN_ROLE}
-        OIDCUnAutzAction 403
+{_guard(route)}        OIDCUnAutzAction 403
         # Who has signed in and may not is forbidden (403), not unknown (401).
         AuthzSendForbiddenOnFailure On
 {_identity(route) if route.identified else ""}    </Location>

@@ -142,13 +142,14 @@ end)
 Models.http_headers = safely(function(self, transaction, message)
     if not message.channel:is_resp() then
         self.measured = ANSWERS[transaction.f:path()]
+        local headers = message:get_headers()
+        self.consumer = headers["x-openwebui-user-id"] and "chat" or headers["x-api-user-id"] and "api" or "program"
         if any and TOLD[transaction.f:path()] then
             -- The request becomes longer; without its length it is sent in chunks.
             message:del_header("content-length")
             self.untold = true
             filter.register_data_filter(self, message.channel)
         end
-        self.consumer = message:get_headers()["x-openwebui-user-id"] and "chat" or "program"
     elseif self.measured and transaction.f:status() == 200 then
         self.first_byte = seconds()
         self.waited = (transaction.f:req_timer_queue() or 0) / 1000

@@ -361,7 +361,23 @@ def test_pages_without_a_sign_in_are_reached_through_one(stack: str, built: bool
         "client-metrics-role-access": {"role-admin"},
         "client-alerts-role-access": {"role-admin"},
         "client-n8n-role-access": {"role-admin", "role-editor"},
+        "client-api-role-access": {"role-admin", "role-editor", "role-viewer"},
     }
+
+
+def test_programs_get_tokens_for_the_api_and_nothing_else() -> None:
+    plan = variant("dev", programs=("reports",))
+    client = next(item for item in of_type(plan, "Client") if item.name == "client-program-reports").properties
+    assert client["serviceAccountsEnabled"] is True
+    assert (client["standardFlowEnabled"], client["directAccessGrantsEnabled"]) == (False, False)
+    (audience,) = (item for item in of_type(plan, "AudienceProtocolMapper") if item.name.startswith("client-program-"))
+    assert audience.properties["includedClientAudience"] == "api"
+    (role,) = of_type(plan, "ClientServiceAccountRole")
+    assert role.properties["role"] == "access"
+    guard = uploads(plan, "sign-in-proxy")["apache2.conf"]
+    host = guard.partition("ServerName api.")[2].partition("</VirtualHost>")[0]
+    assert "Require claim aud:api" in host
+    assert guard.count("AuthType auth-openidc") == 1, "a program's token opens another host, too"
 
 
 def test_what_a_machine_cannot_have_is_left_out_and_named() -> None:
