@@ -10,11 +10,13 @@ import copy
 import dataclasses
 import datetime
 import hashlib
+import http.server
 import io
 import json
 import re
 import secrets
 import tarfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -488,3 +490,25 @@ def test_a_model_comes_from_an_address_with_its_checksum(machine: Machine) -> No
     assert machine.run("ollama", "find", "/root/.ollama/downloads", "-type", "f") == "", "the other half is still there"
     answer = machine.run("ollama", "ollama", "run", "remote", "hello")
     assert answer.strip()
+
+
+def test_localhost_is_the_machine(machine: Machine) -> None:
+    content = machine.tiny.read_bytes()
+
+    class File(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Answer with the model."""
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    with http.server.ThreadingHTTPServer(("", 0), File) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://localhost:{server.server_port}/tiny.gguf"
+        plan = planned({"name": "near", "url": url, "sha256": hashlib.sha256(content).hexdigest()})
+        machine.serve(plan, "ollama")
+        code, said = machine.job(plan, "model-near")
+        server.shutdown()
+    assert code == 0, said
+    assert "near:latest" in machine.models("ollama", "list")
