@@ -16,7 +16,7 @@ from components.service import (
     Service,
     http_health,
 )
-from settings import ROOT, Role
+from settings import ROOT, Role, Settings
 
 METRICS_PORT = 8405
 MODELS_METRICS_PATH = "/models/metrics"
@@ -52,6 +52,9 @@ INFORMATION = ("/api/ps", "/api/show", "/api/tags", "/api/version", "/v1/models"
 
 SERVER = "server"
 """Parameter of such a call's address that names the server whose answer is wanted."""
+
+BEGINNING = 4096
+"""How many bytes of a request are waited for to learn which model it asks."""
 
 MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
 """Calls of Ollama that change its models, which are the deployment's business."""
@@ -108,9 +111,7 @@ class Haproxy(Service):
                 "haproxy.cfg": configuration(platform),
                 "certificate.pem": platform.certificates.bundle,
                 "models.lua": (ROOT / "services" / "haproxy" / "models.lua").read_text(encoding="utf-8"),
-                "keep-alive": "".join(
-                    f"{model} {time}\n" for model, time in ollama.keep_alives(settings.models).items()
-                ),
+                "keep-alive": _keep_alives(settings),
                 "unavailable.http": PAGE.format(
                     status="503 Service Unavailable",
                     retry=10,
@@ -175,6 +176,11 @@ def _measurements_hidden(service: Service, route: Route) -> str:
     )
 
 
+def _keep_alives(settings: Settings) -> str:
+    """Return the file that says how long models stay in memory, for those that differ from the others."""
+    return "".join(f"{model} {time}\n" for model, time in ollama.keep_alives(settings.models).items())
+
+
 def _asked(server: str) -> str:
     """Return the condition that a call names a server of Ollama."""
     return f"{{ url_param({SERVER}) -m str {server} }}"
@@ -214,6 +220,10 @@ def configuration(platform: Platform) -> str:
             *(f"    use-server {name} if {_asked(name)}" for name in servers),
             *(f"    server {name} {name}:{QUEUE_PORT} no-check track ollama/{name}" for name in servers),
         )
+    )
+    # The beginning of a request names the model; it is needed before the length of the request, which changes, is passed on.
+    told = (
+        f"    http-request wait-for-body time 10s at-least {BEGINNING} if METH_POST\n" if _keep_alives(settings) else ""
     )
     port = f":{settings.https_port}" if settings.https_port != HTTPS else ""
     return f"""\
@@ -282,7 +292,7 @@ frontend models
     monitor fail if {{ nbsrv(ollama) lt 1 }}
     filter lua.models
     http-request deny deny_status 403 if {{ path_beg {" ".join(MANAGEMENT)} }}
-    acl full queue(ollama) ge {settings.ollama.queue_length}
+{told}    acl full queue(ollama) ge {settings.ollama.queue_length}
     http-request return status 503 content-type text/plain string "The queue is full." hdr Retry-After 10 if full
     use_backend ollama-information if {{ path {" ".join(INFORMATION)} }}
     default_backend ollama

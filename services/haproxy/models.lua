@@ -31,10 +31,10 @@ local TOLD = {
     ["/api/generate"] = true,
 }
 
-local keep_alive, any = {}, false
+local keep_alive = {}
 for line in io.lines(KEEP_ALIVE_FILE) do
     local model, time = line:match("^(%S+) (%S+)$")
-    keep_alive[model], any = time, true
+    keep_alive[model] = time
 end
 
 local MODEL = '"model":%s*"([%w%._:/%-]+)"'
@@ -139,16 +139,33 @@ Models.start_analyze = safely(function(self, _, channel)
     end
 end)
 
+-- Finds out what to tell Ollama with a request, from as much of it as has come: the time, before everything else. Of two equal names
+-- the last one counts, so what a request says itself holds.
+local function prepare(request, transaction, message, headers)
+    local text = transaction.f:req_body() or ""
+    local model, begin = text:match(MODEL), text:match("^%s*{()")
+    if model and not model:match(":[^/]*$") then
+        model = model .. ":latest"
+    end
+    local time = model and begin and keep_alive[model]
+    if not time then
+        return
+    end
+    request.told, request.place = ('"keep_alive":"%s",'):format(time), begin - 1
+    local length = headers["content-length"]
+    if length then
+        message:set_header("content-length", tostring(tonumber(length[0]) + #request.told))
+    end
+    filter.register_data_filter(request, message.channel)
+end
+
 Models.http_headers = safely(function(self, transaction, message)
     if not message.channel:is_resp() then
         self.measured = ANSWERS[transaction.f:path()]
         local headers = message:get_headers()
         self.consumer = headers["x-openwebui-user-id"] and "chat" or headers["x-api-user-id"] and "api" or "program"
-        if any and TOLD[transaction.f:path()] then
-            -- The request becomes longer; without its length it is sent in chunks.
-            message:del_header("content-length")
-            self.untold = true
-            filter.register_data_filter(self, message.channel)
+        if TOLD[transaction.f:path()] then
+            prepare(self, transaction, message, headers)
         end
     elseif self.measured and transaction.f:status() == 200 then
         self.first_byte = seconds()
@@ -157,31 +174,16 @@ Models.http_headers = safely(function(self, transaction, message)
     end
 end)
 
--- Adds the time to the first part of a request, before everything else: of two equal names the last one counts, so what a request says
--- itself holds. Who names the model only after many thousand letters is not told.
-local function tell(request, message, length)
-    if not request.untold then
-        return
-    end
-    request.untold = nil
-    local text = message:body(0, length)
-    local model, begin = text:match(MODEL), text:match("^%s*{()")
-    if model and not model:match(":[^/]*$") then
-        model = model .. ":latest"
-    end
-    local time = model and begin and keep_alive[model]
-    if time then
-        message:insert(('"keep_alive":"%s",'):format(time), begin - 1)
-    end
-end
-
 Models.http_payload = safely(function(self, _, message)
     local length = message:input()
     if length == 0 then
         return
     end
     if not message.channel:is_resp() then
-        tell(self, message, length)
+        if self.told then
+            message:insert(self.told, self.place)
+            self.told = nil
+        end
         return
     end
     if #self.head < HEAD then

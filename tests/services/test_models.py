@@ -274,8 +274,11 @@ JOB = "model-library-test-models-tiny"
 def test_two_servers_with_one_store_stay_warm_and_share_the_queue(machine: Machine) -> None:
     """One after the other on purpose: each step needs the one before, and starting servers is what takes time."""
     tiny = {"name": "tiny", "file": str(machine.tiny), "answer_tokens": 400, "warm": True}
-    second = {"name": "second", "file": str(machine.tiny), "warm": True, "replicas": 1, "keep_alive": "1h"}
-    plan = planned(tiny, second, ollama_replicas=2, ollama_requests_in_flight=2, ollama_queue_length=4, ollama_cpus=1)
+    # Ollama tells models apart by their file, so another one needs other bytes.
+    other = machine.tiny.with_name("other.gguf")
+    other.write_bytes(machine.tiny.read_bytes() + bytes(16))
+    second = {"name": "second", "file": str(other), "warm": True, "replicas": 1, "keep_alive": "1h"}
+    plan = planned(tiny, second, ollama_replicas=2, ollama_requests_in_flight=2, ollama_queue_length=4)
     machine.serve(plan, "ollama", "ollama-2")
     for name in ("model-tiny", "model-second"):
         code, said = machine.job(plan, name)
@@ -341,14 +344,14 @@ def queue(machine: Machine, plan: Plan) -> None:
     with ThreadPoolExecutor(32) as pool:
         assert {code for code, _ in pool.map(ask, [20] * 8)} == {200}
         assert min(measured("haproxy_server_sessions_total").values()) >= 3, "one server did all the work"
-        answers = list(pool.map(ask, [400] * 32))
+        answers = list(pool.map(ask, [100] * 32))
     assert {answer for answer in answers if answer[0] != 200} == {(503, "10")}
     assert 8 <= sum(code == 200 for code, _ in answers) < 32
     assert max(measured("haproxy_server_max_sessions").values()) == 2
     assert max(measured("haproxy_backend_max_queue").values()) <= 4 + 2, "the queue has no bound"
 
     def shown(server: str) -> int:
-        return requests.get(f"{door}/api/ps", params={"server": server}, timeout=10).status_code
+        return requests.get(f"{door}/api/ps", params={"server": server}, timeout=40).status_code
 
     sizes = [
         len(requests.get(f"{door}/api/ps", params={"server": name}, timeout=10).json()["models"])
@@ -401,7 +404,7 @@ def test_the_digest_of_the_first_pull_is_kept_and_another_one_is_refused(machine
     assert code == 0, said
     digest = machine.models("ollama", "list")[f"{NAME}:latest"]
     assert said.endswith(f"{NAME}:latest: digest {digest}\n")
-    noted = json.loads(machine.run("ollama", "sh", "-c", "cat /root/.ollama/digests/*tiny*"))
+    noted = json.loads(machine.run("ollama", "sh", "-c", "cat /root/.ollama/digests/library.test*tiny*"))
     assert (noted["model"], noted["pulled"][:12], noted["source"]) == (f"{NAME}:latest", digest, "library")
 
     # The library has another one by now. What is here stays as it is, and is not fetched again.
@@ -462,7 +465,7 @@ def test_a_model_comes_from_an_address_with_its_checksum(machine: Machine) -> No
     content = machine.tiny.read_bytes() + bytes(64)
     machine.publish({"some.gguf": content, "none.gguf": b"not a model"})
     checksum = hashlib.sha256(content).hexdigest()
-    model = {"name": "remote", "url": f"https://{LIBRARY}/some.gguf", "sha256": checksum}
+    model = {"name": "remote", "url": f"https://{LIBRARY}/some.gguf", "sha256": checksum, "answer_tokens": 5}
     plan = planned(model)
     machine.serve(plan, "ollama")
 

@@ -193,7 +193,10 @@ def test_the_queue_knows_every_server_and_each_is_measured() -> None:
 @pytest.mark.spec("OLL-01")
 def test_the_queue_knows_how_long_models_stay_in_memory() -> None:
     models = [{"name": "a", "warm": True}, {"name": "x/b:1", "keep_alive": "90"}, {"name": "c"}]
-    assert uploads(variant("dev", models=models), "haproxy")["keep-alive"] == "a:latest -1s\nx/b:1 90s\n"
+    files = uploads(variant("dev", models=models), "haproxy")
+    assert files["keep-alive"] == "a:latest -1s\nx/b:1 90s\n"
+    assert "wait-for-body" in files["haproxy.cfg"]
+    assert "wait-for-body" not in uploads(planned("dev"), "haproxy")["haproxy.cfg"], "a request waits for nothing"
 
 
 def test_embedding_models_are_not_offered_in_the_chat() -> None:
