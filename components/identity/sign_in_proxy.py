@@ -228,7 +228,7 @@ def _guard(route: Route) -> str:
             {role}
         </RequireAll>
         # Programs are answered 401; a browser is sent to the login.
-        OIDCUnAuthAction auth "%{{HTTP_ACCEPT}} =~ m#text/html#"
+        OIDCUnAuthAction 401 "%{{HTTP_ACCEPT}} !~ m#text/html#"
         OIDCPassClaimsAs environment
         RequestHeader unset Authorization
         RequestHeader set {USER} "%{{OIDC_CLAIM_sub}}e" env=OIDC_CLAIM_sub

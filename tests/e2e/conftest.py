@@ -1,4 +1,4 @@
-"""The real platform: stack ``test`` brought up by the command that people use, once for all end-to-end tests."""
+"""The real platform: stack ``test`` brought up by the command that people use, once for these tests, and gone after the last one."""
 
 import base64
 import dataclasses
@@ -111,7 +111,7 @@ class _ThisMachine(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def up() -> str:
     """Bring the platform up and return what the command said."""
     model = settings.ROOT / ".aikit" / "tiny.gguf"
@@ -125,7 +125,7 @@ def up() -> str:
     return aikit("up", "--yes").stdout
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(up: str) -> Iterator[Deployed]:
     """Return the running platform; it is removed after the last test."""
     del up
@@ -135,7 +135,7 @@ def platform(up: str) -> Iterator[Deployed]:
         aikit("destroy", "--yes", "--data", "--keep-images")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(platform: Deployed) -> Iterator[Browser]:
     """Return Debian's Chromium; it accepts the platform's certificate and no other unknown one."""
     certificate = x509.load_pem_x509_certificate(platform.outputs["caCertificate"].encode())

@@ -15,7 +15,7 @@ import json, sys, threading, time, urllib.request
 def ask(name, user):
     request = urllib.request.Request(
         "http://haproxy:11434/api/generate",
-        json.dumps({"model": "tiny", "prompt": name, "stream": False, "options": {"num_predict": 300}}).encode(),
+        json.dumps({"model": "tiny", "prompt": name, "stream": False, "options": {"num_predict": 150}}).encode(),
         {"Content-Type": "application/json", **({"X-OpenWebUI-User-Id": user} if user else {})},
     )
     answer = json.load(urllib.request.urlopen(request, timeout=100))

@@ -63,7 +63,11 @@ http.server.ThreadingHTTPServer(("", 9000), Web).serve_forever()
 
 def get(platform: Deployed, service: str, port: int, path: str) -> Any:
     """Ask a service for a page from inside: none of these servers has a public address."""
-    return json.loads(platform.run(service, "wget", "-q", "-O", "-", f"http://127.0.0.1:{port}{path}"))
+    for _ in range(3):
+        # On a busy machine Docker loses the output of a command that ends before it listens.
+        if text := platform.run(service, "wget", "-q", "-O", "-", f"http://127.0.0.1:{port}{path}"):
+            return json.loads(text)
+    return pytest.fail(f"{service} answers {path} with nothing")
 
 
 def query(platform: Deployed, expression: str) -> dict[str, float]:

@@ -20,7 +20,16 @@ from toolchain.docker_engine import SYSTEMD
 DAEMON = Path("/var/run/docker.pid")
 """Where Docker's daemon says which process it is."""
 
-DATA = ("postgres-data", "redis-data", "ollama-models", "open-webui-data", "prometheus-data", "alertmanager-data")
+DATA = (
+    "alertmanager-data",
+    "ollama-models",
+    "open-webui-data",
+    "postgres-data",
+    "prometheus-data",
+    "redis-data",
+    "vault-data",
+    "vault-key",
+)
 """Volumes with what people or services made; all others are written by the deployment."""
 
 LABEL: dict[str, str | list[str] | bool] = {"label": f"aikit.stack={STACK}"}

@@ -388,12 +388,12 @@ def test_the_real_project_is_compared_with_a_copy_of_itself(tmp_path: Path, caps
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "--quiet", "--message=first")
     with (tmp_path / "Pulumi.dev.yaml").open("a") as file:
-        file.write("  aikit:edge-tunnel-timeout-seconds: 7200\n")
+        file.write("  aikit:edge-requests-per-10-seconds: 42\n")
     result = difference.against("dev", "main", tmp_path)
     assert {change.component for change in result.changes} == {"haproxy"}
     text = difference.markdown(result)
-    assert "-    timeout tunnel 3600s" in text
-    assert "+    timeout tunnel 7200s" in text
+    assert "-    acl too_many sc_http_req_rate(0) gt 100" in text
+    assert "+    acl too_many sc_http_req_rate(0) gt 42" in text
     assert "haproxy is away" in text
     assert str(tmp_path) not in text
     del capsys
