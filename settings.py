@@ -781,6 +781,36 @@ class Vault(Model):
         return self
 
 
+RotationPeriod = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,120}=[0-9]{1,4}$")]
+
+
+class Secrets(Model):
+    """When generated secrets get new values."""
+
+    rotation_days: int = Field(
+        90,
+        ge=0,
+        le=3650,
+        description="Days after which a generated secret is due: `./aikit rotate --due` gives it a new value. 0 is never.",
+    )
+    own_rotation_days: tuple[RotationPeriod, ...] = Field(
+        (),
+        strict=False,
+        description="Other periods for single secrets, each as name=days, such as redis-password=30; "
+        "docs/secret-inventory.md lists the names.",
+    )
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        _unique("secrets-own-rotation-days", "name", [item.partition("=")[0] for item in self.own_rotation_days])
+        return self
+
+    @property
+    def own_days(self) -> dict[str, int]:
+        """The own periods by name."""
+        return {name: int(days) for name, _, days in (item.partition("=") for item in self.own_rotation_days)}
+
+
 class Settings(Model):
     """All settings of a stack."""
 
@@ -821,6 +851,7 @@ class Settings(Model):
     keycloak: Keycloak = Field(default_factory=lambda: Keycloak.model_validate({}))
     chat: Chat = Field(default_factory=lambda: Chat.model_validate({}))
     vault: Vault = Field(default_factory=lambda: Vault.model_validate({}))
+    secrets: Secrets = Field(default_factory=lambda: Secrets.model_validate({}))
     monitoring: Monitoring = Field(default_factory=lambda: Monitoring.model_validate({}))
     n8n: N8n = Field(default_factory=lambda: N8n.model_validate({}))
     deployments: Deployments = Field(default_factory=lambda: Deployments.model_validate({}))

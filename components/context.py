@@ -1,7 +1,9 @@
 """What the services of one stack share: names, networks, secrets, certificates, images."""
 
+import difflib
 import graphlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pulumi
 import pulumi_docker as docker
@@ -9,8 +11,9 @@ import pulumi_random as random
 
 from components.edge.certificates import Certificates
 from components.images import Images, Machine
+from components.secrets.rotation import PERIODIC, Replacement, Rotation
 from components.service import SIGN_IN_PATH, SIGN_IN_ROLE, Deployment, Network, OidcClient, Route, Service
-from settings import HTTPS, Settings
+from settings import HTTPS, Settings, SettingsError
 
 INTERNAL = frozenset({Network.DATA, Network.ENGINE, Network.OBSERVABILITY, Network.VECTORS})
 """Networks without a way out."""
@@ -29,6 +32,7 @@ class Platform:
         self.images = Images(machine, self.docker)
         self.services = {service.name: service for service in services}
         self._secrets: dict[str, pulumi.Output[str]] = {}
+        self._rotations: dict[str, Rotation] = {}
         self._networks: dict[Network, docker.Network] = {}
         self._deployments: dict[str, Deployment] = {}
         self._declaring = ""
@@ -96,12 +100,20 @@ class Platform:
             )
         return self._networks[network].name
 
-    def secret(self, name: str, length: int = 32) -> pulumi.Output[str]:
-        """Return a generated secret of letters and digits; the same one whenever the same name is asked for."""
+    def secret(self, name: str, length: int = 32, *, rotation: Rotation = PERIODIC) -> pulumi.Output[str]:
+        """Return a generated secret of letters and digits; the same one whenever the same name is asked for.
+
+        Args:
+            name: of the secret, unique in the stack.
+            length: in characters.
+            rotation: how it gets a new value; what says more than the default holds, wherever it is said.
+        """
         if name not in self._secrets:
             self._secrets[name] = random.RandomPassword(
                 name, random.RandomPasswordArgs(length=length, special=False)
             ).result
+        if rotation != PERIODIC:
+            self._rotations[name] = rotation
         return self.given(name, self._secrets[name])
 
     def given(self, name: str, value: pulumi.Output[str]) -> pulumi.Output[str]:
@@ -114,9 +126,48 @@ class Platform:
         """Return the secrets by the service that uses them and their name; complete when all services are declared."""
         return self._used
 
+    def rotations(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return how each secret that the deployment makes is rotated, as plain data by its name.
+
+        ``services`` use it; ``days`` is its period, 0 for never; ``replacement`` and ``reason`` are those of its `Rotation`. It is
+        exported with the stack, because `./aikit rotate` needs what is deployed, not what the files have become since.
+
+        Raises:
+            SettingsError: a period is set for a secret that there is not, or that has none.
+        """
+        chosen = self.settings.secrets
+        declared = {name: self._rotations.get(name, PERIODIC) for name in self._secrets} | self.certificates.rotations
+        problems = tuple(_misplaced(name, days, declared) for name, days in chosen.own_days.items())
+        if wrong := tuple(problem for problem in problems if problem):
+            raise SettingsError(wrong)
+        made: dict[str, dict[str, Any]] = {}
+        for name, rotation in sorted(declared.items()):
+            usual = chosen.rotation_days if rotation.days is None else rotation.days
+            periodic = rotation.replacement is Replacement.PERIODIC
+            made[name] = {
+                "services": sorted(
+                    {*rotation.services, *(service for service, used in self._used.items() if name in used)}
+                ),
+                "days": chosen.own_days.get(name, usual) if periodic else 0,
+                "replacement": str(rotation.replacement),
+                "reason": rotation.reason,
+            }
+        return made
+
     def labels(self, name: str) -> list[docker.ContainerLabelArgs]:
         """Return the labels by which a stack's things are found in Docker."""
         return [
             docker.ContainerLabelArgs(label="aikit.service", value=name),
             docker.ContainerLabelArgs(label="aikit.stack", value=self._stack),
         ]
+
+
+def _misplaced(name: str, days: int, declared: Mapping[str, Rotation]) -> str:
+    """Return what is wrong with a period of its own; empty for nothing."""
+    setting = f'secrets-own-rotation-days has "{name}={days}", but'
+    if name not in declared:
+        close = difflib.get_close_matches(name, declared, n=1)
+        hint = f"did you mean {close[0]}?" if close else "docs/secret-inventory.md lists all."
+        return f"{setting} this stack has no such secret; {hint}"
+    rotation = declared[name]
+    return "" if rotation.replacement is Replacement.PERIODIC else f"{setting} it has no period: {rotation.reason}"

@@ -31,13 +31,13 @@ def deploy(settings: Settings, machine: Machine, stack: str) -> None:
     pulumi.export(
         "administrator", {"username": settings.keycloak.administrator, "email": settings.keycloak.administrator_email}
     )
-    pulumi.export("administratorPassword", platform.secret("administrator-password", 20))
+    pulumi.export("administratorPassword", realm.first_password(platform, settings.keycloak.administrator))
     pulumi.export(
-        "userPasswords",
-        {user.username: platform.secret(f"user-{user.username}-password", 20) for user in settings.users},
+        "userPasswords", {user.username: realm.first_password(platform, user.username) for user in settings.users}
     )
     pulumi.export(
         "programSecrets",
-        {program: realm.client_secret(platform, realm.program_client(program)) for program in settings.programs},
+        {program: realm.program_secret(platform, program) for program in settings.programs},
     )
+    pulumi.export("secrets", platform.rotations())
     pulumi.export("caCertificate", platform.certificates.authority)

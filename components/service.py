@@ -168,6 +168,12 @@ class Database:
     extensions: tuple[str, ...] = ()
     member_of: tuple[str, ...] = ()
     """PostgreSQL's own roles that its role gets the rights of."""
+    secrets: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """SQL that writes a generated secret into it, by the secret's name, which stands in braces in it.
+
+    For what a program takes from its configuration at its first start only. It runs before the program starts, at the first start
+    in an empty database, and may run any number of times.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

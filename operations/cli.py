@@ -26,6 +26,7 @@ Examples:
   ./aikit drift                           what was changed by hand?
   ./aikit history                         who deployed what, when, and how it ended
   ./aikit rollback                        back to the good deployment before this one
+  ./aikit rotate --due                    new values for secrets that are old
   ./aikit open chat                       a service's page in the browser
   ./aikit outputs administratorPassword --show-secrets
   ./aikit users add ada --email ada@example.org --role editor
@@ -127,6 +128,54 @@ def rollback(number: int | None, stack: str, yes: bool) -> int:
     from operations import lifecycle
 
     return lifecycle.return_to(_options(stack, yes=yes), number)
+
+
+@cli.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@stack_option
+@yes_option
+@json_option
+@click.option("--due", is_flag=True, help="Rotate every secret whose period is over; without one, nothing is done.")
+@click.option("--list", "listed", is_flag=True, help="Show every secret, its age and its period; nothing is changed.")
+@click.option("--force", is_flag=True, help="Rotate also what docs/secrets.md tells to prepare for.")
+@click.option("--schedule/--unschedule", default=None, help="Let systemd rotate what is due every night, or stop that.")
+def rotate(
+    *,
+    names: tuple[str, ...],
+    stack: str,
+    yes: bool,
+    as_json: bool,
+    due: bool,
+    listed: bool,
+    force: bool,
+    schedule: bool | None,
+) -> int:
+    """Give generated secrets new values, and restart what uses them.
+
+    A rotation is an `up` that makes these secrets anew: it checks the same things, also deploys what has changed in the settings, is in
+    the history, and tells the same people.
+
+    \b
+    ./aikit rotate --list                    which there are, and which are due
+    ./aikit rotate redis-password            one, now
+    ./aikit rotate --due --yes               those that are due, without asking: for a timer
+    ./aikit rotate --schedule                that timer
+    """  # click wants the character itself
+    from operations import rotation
+    from operations import schedule as timers
+    from operations.errors import Exit
+
+    if bool(names) + due + listed + (schedule is not None) != 1:
+        raise click.UsageError("Say what to rotate: names, or --due; --list shows them.")
+    if force and not names:
+        raise click.UsageError("--force goes with names only.")
+    options = _options(stack, yes=yes, as_json=as_json)
+    if schedule is not None:
+        timers.install(options) if schedule else timers.remove(options)
+        return Exit.OK
+    if listed:
+        return rotation.show(options)
+    return rotation.due(options) if due else rotation.rotate(options, names, force=force)
 
 
 @cli.command()

@@ -16,7 +16,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -104,6 +104,10 @@ class Entry(BaseModel):
     seconds: float | None = None
     """How long it took; None while it runs, and if it was killed."""
     result: Result = Result.RUNNING
+    rotates: tuple[str, ...] = ()
+    """Names of the secrets that it was to give new values."""
+    rotated: tuple[str, ...] = ()
+    """Those of them that have one; who uses them has it, too, only after a deployment that succeeded."""
     changes: Mapping[str, int] = {}
     """How many resources were created, updated, replaced and deleted."""
     reason: str = ""
@@ -126,6 +130,13 @@ class Entry(BaseModel):
     def change_text(self) -> str:
         """The counts for people."""
         return ", ".join(f"{number} {kind}" for kind, number in self.changes.items()) or "nothing changed"
+
+    @property
+    def rotation_text(self) -> str:
+        """The secrets for people; empty for a deployment that rotates none."""
+        missing = [name for name in self.rotates if name not in self.rotated]
+        parts = {"new values": self.rotated, "former values still": missing}
+        return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)
 
 
 def counts(steps: Iterable[str]) -> dict[str, int]:
@@ -224,11 +235,12 @@ class History:
         """Return the folder with the program of a deployment."""
         return self._folder / "programs" / entry.program
 
-    def begin(self, *, returns_to: int | None = None) -> "Record":
+    def begin(self, *, returns_to: int | None = None, rotates: Sequence[str] = ()) -> "Record":
         """Write down that a deployment begins, and keep what it deploys.
 
         Args:
             returns_to: number of the deployment that is repeated; None for the project's own program.
+            rotates: names of the secrets that get new values.
 
         Raises:
             Failure: it can't be written.
@@ -249,6 +261,7 @@ class History:
                         "stack": self._stack,
                         "command": "up" if returns_to is None else "rollback",
                         "returns_to": returns_to,
+                        "rotates": tuple(rotates),
                         "who": _who(),
                         "run": _run(),
                         "started": datetime.now(UTC),
@@ -350,6 +363,10 @@ class Record:
     def count(self, steps: Iterable[str]) -> None:
         """Keep what the engine's steps changed."""
         self.entry = self.entry.model_copy(update={"changes": counts(steps)})
+
+    def rotate(self, names: Iterable[str]) -> None:
+        """Keep which secrets have new values."""
+        self.entry = self.entry.model_copy(update={"rotated": tuple(names)})
 
     def decline(self) -> None:
         """Write down that the person did not agree."""

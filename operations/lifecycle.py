@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -17,10 +18,13 @@ from operations.locks import RunLock
 from operations.progress import Progress
 from operations.project import Project, platform
 from operations.session import Session, open_session
-from settings import Settings
+from settings import Settings, SettingsError
 
 HEALTH_SECONDS = 120
 """How long a container may be starting after a deployment; those that were made in it have started by then."""
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -34,24 +38,31 @@ class Options:
     as_json: bool = False
 
 
-def up(options: Options, *, rollback_on_failure: bool = False, returns_to: int | None = None) -> Exit:
+def up(
+    options: Options,
+    *,
+    rollback_on_failure: bool = False,
+    returns_to: int | None = None,
+    rotate: Mapping[str, str] = NOTHING,
+) -> Exit:
     """Make the stack what the settings say, show where everything is, and tell those who want to know.
 
     Args:
         options: of every command.
         rollback_on_failure: whether a deployment that fails half-way brings back the last good one.
         returns_to: number of the deployment that this run repeats for another one, which tells people of it; None for an own one.
+        rotate: URNs of generated secrets that get new values, by name.
 
     Raises:
         Failure: it can't be done; with ``rollback_on_failure`` only what is wrong before anything was changed.
     """
     _need_an_answer(options)
     told = messages.receivers(options.project.settings(options.stack)) if returns_to is None else ()
-    record = history.History(options.project, options.stack).begin(returns_to=returns_to)
+    record = history.History(options.project, options.stack).begin(returns_to=returns_to, rotates=list(rotate))
     after: history.Entry | None = None
     try:
         with record:
-            return _deploy(options, record)
+            return _deploy(options, record, rotate)
     except Failure as failure:
         if not (rollback_on_failure and record.began):
             raise
@@ -63,10 +74,10 @@ def up(options: Options, *, rollback_on_failure: bool = False, returns_to: int |
         messages.send(told, record.entry, after=after)
 
 
-def _deploy(options: Options, record: history.Record) -> Exit:
+def _deploy(options: Options, record: history.Record, rotate: Mapping[str, str]) -> Exit:
     started = time.monotonic()
     again = record.entry.returns_to is not None
-    with prepared(options, "up") as ready:
+    with prepared(options, "rotate" if rotate else "up") as ready:
         _refuse_foreign(options, ready.in_docker)
         # What comes back was judged when it was deployed first; an exemption that ended since must not stand in its way.
         if not again and not history.History(options.project, options.stack).judged(record.entry):
@@ -76,15 +87,18 @@ def _deploy(options: Options, record: history.Record) -> Exit:
             if again:
                 _let_go(options, session)
                 _refuse_loss(session, refresh=not refreshed)
-            elif not options.yes and not _approve(session, refresh=not refreshed):
+            elif not options.yes and not _approve(session, rotate, refresh=not refreshed):
                 record.decline()
                 return Exit.FAILED
+            before = session.state() if rotate else state.State()
             record.began = True
             progress = Progress(f"deploying stack {options.stack}")
             try:
-                session.run(progress, session.stack.up, refresh=not refreshed)
+                session.run(progress, session.stack.up, refresh=not refreshed, replace=list(rotate.values()) or None)
             finally:
                 record.count(progress.changed.values())
+                if rotate:
+                    record.rotate(_replaced(rotate, before, session.state()))
             for warning in progress.warnings:
                 warn(warning)
             _check_health(ready.in_docker)
@@ -95,6 +109,12 @@ def _deploy(options: Options, record: history.Record) -> Exit:
 
         show_services(options, outputs, ready.in_docker.containers())
     return Exit.OK
+
+
+def _replaced(rotate: Mapping[str, str], before: state.State, after: state.State) -> list[str]:
+    """Return the names of the secrets that the state has another value of than before."""
+    old, new = ({str(each["urn"]): state.made(each) for each in known.current()} for known in (before, after))
+    return [name for name, urn in rotate.items() if old.get(urn) != new.get(urn)]
 
 
 def _check_health(in_docker: StackInDocker) -> None:
@@ -214,6 +234,8 @@ def return_to(options: Options, number: int | None) -> Exit:
 def preview(options: Options, *, refresh: bool, expect_no_changes: bool) -> Exit:
     """Show what `up` would change."""
     with prepared(options, "preview", change=False) as ready, ready.session() as session:
+        if refresh:
+            _need_logins(session)
         progress = Progress(f"comparing stack {options.stack}", planning=True)
         session.run(progress, session.stack.preview, refresh=refresh)
         _show_changes(progress, options)
@@ -224,6 +246,7 @@ def refresh(options: Options) -> Exit:
     """Make the state what really exists."""
     with prepared(options, "refresh") as ready, ready.session() as session:
         recover(session, ready.in_docker)
+        _need_logins(session)
         progress = Progress(f"reading what stack {options.stack} really is")
         session.run(progress, session.stack.refresh)
         say(
@@ -303,13 +326,29 @@ def recover(session: Session, in_docker: StackInDocker) -> bool:
     return True
 
 
+def _need_logins(session: Session) -> None:
+    """Refuse to ask services that have another secret for the deployment's login than the state.
+
+    Raises:
+        Failure: a rotation was cut off in between.
+    """
+    if session.state().outdated_logins():
+        raise Failure(
+            f"A rotation of the deployment's own logins was interrupted: `./aikit up --stack {session.name}` finishes it."
+        )
+
+
 def everything_runs(known: state.State, containers: Iterable[Container]) -> bool:
-    """Whether every container that the state or its outputs name is there and healthy."""
+    """Whether every container that the state or its outputs name is there and healthy, and can be logged in to where that is needed."""
     well = [container for container in containers if container.health in HEALTHY]
     expected = {str(resource.get("id")) for resource in known.of_type(state.CONTAINER)}
     # After a destroy that kept the data the state knows realm and accounts, but no container that could be asked for them.
     services = {str(service["container"]) for service in known.outputs().get("services", ())}
-    return expected <= {container.id for container in well} and services <= {container.name for container in well}
+    return (
+        expected <= {container.id for container in well}
+        and services <= {container.name for container in well}
+        and not known.outdated_logins()
+    )
 
 
 def _look_again(session: Session, targets: list[str], **options: Any) -> None:
@@ -424,10 +463,16 @@ def _check_policies(options: Options) -> None:
     """
     if options.project.deploy is not platform:
         return  # The policies are about the platform, not about another program.
-    from operations.plan import plan
+    from operations.plan import PlanError, plan
     from policies import check as policies
 
-    review = policies.review(plan(options.stack, options.project.root), options.stack)
+    try:
+        planned = plan(options.stack, options.project.root)
+    except SettingsError as error:
+        raise Failure(*error.problems, code=Exit.USAGE) from error
+    except PlanError as error:
+        raise Failure(str(error)) from error
+    review = policies.review(planned, options.stack)
     if review.blocking or review.violations:
         notes.print(policies.render(review))
     if review.blocking:
@@ -439,10 +484,10 @@ def _need_an_answer(options: Options) -> None:
         raise Failure("Nobody can be asked here: run it with --yes to agree beforehand.", code=Exit.USAGE)
 
 
-def _approve(session: Session, *, refresh: bool) -> bool:
+def _approve(session: Session, rotate: Mapping[str, str], *, refresh: bool) -> bool:
     """Show what would change and ask."""
     progress = Progress(f"comparing stack {session.name}", planning=True)
-    session.run(progress, session.stack.preview, refresh=refresh)
+    session.run(progress, session.stack.preview, refresh=refresh, replace=list(rotate.values()) or None)
     if not progress.changed:
         return True
     for line in _changes(progress):

@@ -99,7 +99,9 @@ def send(to: Sequence[Receiver], entry: Entry, *, after: Entry | None = None) ->
 
 
 def _title(entry: Entry, after: Entry | None) -> str:
-    what = "deployment" if entry.returns_to is None else f"return to deployment {entry.returns_to}"
+    what = "rotation of secrets" if entry.rotates else "deployment"
+    if entry.returns_to is not None:
+        what = f"return to deployment {entry.returns_to}"
     text = f"Stack {entry.stack}: {what} {entry.result.value}"
     if after is None:
         return text
@@ -110,6 +112,7 @@ def _body(entry: Entry) -> str:
     took = "" if entry.seconds is None else f" in {entry.seconds:.0f} s"
     lines = [
         f"Deployment {entry.number} of {entry.revision} by {entry.who}: {entry.change_text}{took}.",
+        f"Secrets with {entry.rotation_text}." if entry.rotates else "",
         entry.reason if len(entry.reason) <= REASON_LENGTH else f"{entry.reason[:REASON_LENGTH]} ...",
         entry.run,
     ]

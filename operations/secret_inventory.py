@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any, cast
 
 from components.secrets import names
+from components.secrets.rotation import Replacement
 from operations.plan import ROOT, Plan, PlannedResource, plan
 
 FILE = ROOT / "docs" / "secret-inventory.md"
@@ -33,9 +35,10 @@ def generated(planned: Plan) -> Mapping[str, PlannedResource]:
 
 def document() -> str:
     """Return the text of the document: each entry and what is in it."""
+    planned = plan(STACK)
     rows = [
         f"| `{names.MOUNT}/{path}` | {reader(path)} | {', '.join(f'`{name}`' for name in sorted(secrets))} |"
-        for path, secrets in sorted(kept(plan(STACK)).items())
+        for path, secrets in sorted(kept(planned).items())
     ]
     return "\n".join(
         [
@@ -48,8 +51,33 @@ def document() -> str:
             "|---|---|---|",
             *rows,
             "",
+            "## Rotation",
+            "",
+            "`aikit:secrets-rotation-days` and `aikit:secrets-own-rotation-days` set the periods; private keys are due when their",
+            "certificates would be renewed. [secrets.md](secrets.md#rotate) has the commands.",
+            "",
+            "| secret | used by | new value |",
+            "|---|---|---|",
+            *(_rotation(name, rotation) for name, rotation in rotations(planned).items()),
+            "",
         ]
     )
+
+
+def rotations(planned: Plan) -> Mapping[str, Mapping[str, Any]]:
+    """Return how each generated secret is rotated, by its name."""
+    return cast("Mapping[str, Mapping[str, Any]]", planned.outputs["secrets"])
+
+
+def _rotation(name: str, rotation: Mapping[str, Any]) -> str:
+    when = {
+        Replacement.PERIODIC: f"every {rotation['days']} days"
+        if rotation["days"]
+        else f"when asked for{': ' if rotation['reason'] else ''}{rotation['reason']}",
+        Replacement.FORCED: f"with `--force` only: {rotation['reason']}",
+        Replacement.NEVER: f"never: {rotation['reason']}",
+    }[Replacement(rotation["replacement"])]
+    return f"| `{name}` | {', '.join(rotation['services']) or 'the deployment'} | {when} |"
 
 
 def reader(path: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,10 @@ class State:
         """Yield the resources of the given types."""
         return (resource for resource in self.resources if resource["type"] in tokens)
 
+    def current(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the resources without those that were replaced and wait to be deleted."""
+        return (resource for resource in self.resources if not resource.get("delete"))
+
     def in_docker(self) -> list[str]:
         """Return the URNs of what a machine loses when a stack is removed from it: all in Docker but data."""
         return [
@@ -36,6 +41,20 @@ class State:
             for resource in self.resources
             if resource["type"].startswith("docker:") and not holds_data(resource)
         ]
+
+    def outdated_logins(self) -> bool:
+        """Whether a provider logs in with a secret that has got a new value since: a run was cut off between the two.
+
+        Until the next one has told the provider, nobody can ask its service for anything.
+        """
+        values = {str(resource["urn"]): made(resource) for resource in self.current() if resource["type"] == PASSWORD}
+        for provider in self.resources:
+            if not provider["type"].startswith("pulumi:providers:"):
+                continue
+            told = _time(provider, "modified", "created")
+            if any(needed in values and values[needed] > told for needed in provider.get("dependencies") or ()):
+                return True
+        return False
 
     def outputs(self, decrypt: Callable[[str], str] | None = None) -> dict[str, Any]:
         """Return the stack's outputs; secrets decrypted, or without ``decrypt`` as `HIDDEN`."""
@@ -52,6 +71,17 @@ class State:
         return None
 
 
+def made(resource: Mapping[str, Any]) -> datetime:
+    """Return when the engine made a resource; long ago if it has not noted that."""
+    return _time(resource, "created")
+
+
+def _time(resource: Mapping[str, Any], *names: str) -> datetime:
+    """Return the first of these times that the engine has noted."""
+    noted = next((str(resource[name]) for name in names if resource.get(name)), "1970-01-01T00:00:00Z")
+    return datetime.fromisoformat(noted)
+
+
 def holds_data(resource: Mapping[str, Any]) -> bool:
     """Whether a resource is a volume of what people made."""
     labels: Iterable[Mapping[str, str]] = resource.get("inputs", {}).get("labels") or ()
@@ -62,6 +92,7 @@ CONTAINER = "docker:index/container:Container"
 IMAGE = "docker:index/image:Image"
 VOLUME = "docker:index/volume:Volume"
 PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 -- a type token
+KEY = "tls:index/privateKey:PrivateKey"
 
 
 def from_deployment(deployment: Mapping[str, Any] | None) -> State:

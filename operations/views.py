@@ -221,7 +221,7 @@ def deployments(options: Options) -> Exit:
             entry.who,
             f"{entry.revision}{returned}",
             f"[{color}]{entry.result}[/]",
-            entry.change_text,
+            f"{entry.change_text}; {entry.rotation_text}" if entry.rotates else entry.change_text,
             "" if entry.seconds is None else f"{entry.seconds:.0f} s",
         )
     results.print(shown if entries else f"Stack {options.stack} was never deployed from here.")

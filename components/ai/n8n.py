@@ -12,6 +12,7 @@ from components.context import Platform
 from components.data import postgres, redis
 from components.identity import sign_in_proxy
 from components.images import N8N, Image
+from components.secrets.rotation import Replacement, Rotation
 from components.service import (
     FILES,
     TEMPORARY,
@@ -47,6 +48,16 @@ SAMPLE_KEY_FILE = "sample-webhook-key"
 """File with the key that callers of the sample webhook must send."""
 
 SCRIPTS = ROOT / "services" / "n8n"
+
+ENCRYPTION = Rotation(
+    replacement=Replacement.FORCED,
+    reason="n8n encrypts the credentials that people keep in it with this key; without it they are lost.",
+)
+
+SESSIONS = Rotation(days=0, reason="the keys that people made for n8n's MCP server end with it.")
+OWNER = Rotation(days=0, reason="it is of no password and opens nothing.")
+CALLERS = Rotation(days=0, reason="whoever calls the sample webhook must be given the new one.")
+"""What gets a new value only when somebody asks for it."""
 
 OFF = (
     "N8N_DIAGNOSTICS_ENABLED",
@@ -154,8 +165,10 @@ class N8n(Service):
                 "sign-in.js": (SCRIPTS / "sign-in.js").read_text(encoding="utf-8"),
                 "sign-in-key": sign_in_proxy.identity_key(platform, HOST),
                 # Of no password: it has bcrypt's form, and people sign in at Keycloak alone.
-                "owner-password-hash": pulumi.Output.concat("$2b$10$", platform.secret("n8n-owner-password-hash", 53)),
-                SAMPLE_KEY_FILE: platform.secret("n8n-sample-webhook-key"),
+                "owner-password-hash": pulumi.Output.concat(
+                    "$2b$10$", platform.secret("n8n-owner-password-hash", 53, rotation=OWNER)
+                ),
+                SAMPLE_KEY_FILE: platform.secret("n8n-sample-webhook-key", rotation=CALLERS),
             },
             health=_health(),
             networks=(Network.APPLICATIONS, Network.DATA, Network.OBSERVABILITY),
@@ -288,9 +301,8 @@ def _files(platform: Platform) -> Mapping[str, pulumi.Input[str]]:
         "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
         "database-password": postgres.password(platform, DATABASE),
         "redis-password": platform.secret(redis.PASSWORD),
-        # Never generated anew while there is data: what people keep in credentials could not be read any more.
-        "encryption-key": platform.secret("n8n-encryption-key", 48),
-        "session-key": platform.secret("n8n-session-key", 48),
+        "encryption-key": platform.secret("n8n-encryption-key", 48, rotation=ENCRYPTION),
+        "session-key": platform.secret("n8n-session-key", 48, rotation=SESSIONS),
     }
 
 

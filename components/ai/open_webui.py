@@ -10,6 +10,7 @@ from components.context import Platform
 from components.data import postgres, qdrant, redis
 from components.identity import keycloak, realm
 from components.images import OPEN_WEBUI, Image
+from components.secrets.rotation import Replacement, Rotation
 from components.service import (
     FILES,
     TEMPORARY,
@@ -30,6 +31,12 @@ CLIENT = "open-webui"
 DATA = "/app/backend/data"
 TRUST = "/tmp/certificates.pem"  # noqa: S108 -- a file system of the container's own
 """The system's authorities and the platform's own, in one file."""
+
+
+ENCRYPTION = Rotation(
+    replacement=Replacement.FORCED,
+    reason="the chat encrypts its connections to other programs with it; they would have to be made again.",
+)
 
 
 class OpenWebui(Service):
@@ -143,7 +150,7 @@ class OpenWebui(Service):
                 "FORWARDED_ALLOW_IPS": "*",
             },
             secret_environment={
-                "WEBUI_SECRET_KEY": platform.secret("open-webui-secret-key", 48),
+                "WEBUI_SECRET_KEY": platform.secret("open-webui-secret-key", 48, rotation=ENCRYPTION),
                 "OAUTH_CLIENT_SECRET": realm.client_secret(platform, CLIENT),
                 "DATABASE_URL": postgres.address(platform, "open-webui"),
                 "PGVECTOR_DB_URL": postgres.address(platform, "open-webui"),

@@ -18,13 +18,19 @@ from components.service import (
     Service,
     deploy_job,
 )
+from settings import ROOT
 
 USER = "999"
 
 
+def password_name(database: str) -> str:
+    """Return the name of the secret that is the password of a database's role."""
+    return f"postgres-{database}-password"
+
+
 def password(platform: Platform, database: str) -> pulumi.Output[str]:
     """Return the password of a database's role."""
-    return platform.secret(f"postgres-{database}-password")
+    return platform.secret(password_name(database))
 
 
 def address(platform: Platform, database: str) -> pulumi.Output[str]:
@@ -56,12 +62,20 @@ class Postgres(Service):
             "log_connections": "off",
         }
         return Container(
-            command=("postgres", *(part for key, value in options.items() for part in ("-c", f"{key}={value}"))),
+            command=(
+                "sh",
+                f"{FILES}/start.sh",
+                "postgres",
+                *(part for key, value in options.items() for part in ("-c", f"{key}={value}")),
+            ),
             environment={
                 "POSTGRES_PASSWORD_FILE": f"{FILES}/password",
                 "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C --auth-host=scram-sha-256",
             },
-            files={"password": platform.secret("postgres-password")},
+            files={
+                "password": platform.secret("postgres-password"),
+                "start.sh": (ROOT / "services" / "postgres" / "start.sh").read_text(encoding="utf-8"),
+            },
             health=Health(
                 command=("pg_isready", "--quiet", "--host=127.0.0.1", "--username=postgres"), interval_seconds=5
             ),
@@ -77,8 +91,9 @@ class Postgres(Service):
     def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
         """Make the databases that the services ask for; what exists stays, and each password is set anew."""
         databases = [database for service in platform.services.values() for database in service.databases()]
-        passwords = {database.name: password(platform, database.name) for database in databases}
-        script = pulumi.Output.secret(pulumi.Output.all(**passwords)).apply(lambda values: _script(databases, values))
+        secrets = {password_name(database.name): password(platform, database.name) for database in databases}
+        secrets |= {name: platform.secret(name) for database in databases for name in database.secrets}
+        script = pulumi.Output.secret(pulumi.Output.all(**secrets)).apply(lambda values: _script(databases, values))
         job = deploy_job(
             "postgres-databases",
             self.image,
@@ -103,8 +118,8 @@ class Postgres(Service):
         return [job]
 
 
-def _script(databases: Sequence[Database], passwords: Mapping[str, str]) -> str:
-    """Return SQL that may run any number of times."""
+def _script(databases: Sequence[Database], secrets: Mapping[str, str]) -> str:
+    """Return SQL that may run any number of times; ``secrets`` has those that it needs by name."""
     lines = ["\\set ON_ERROR_STOP on"]
     for database in sorted(databases, key=lambda database: database.name):
         name = database.name
@@ -112,12 +127,13 @@ def _script(databases: Sequence[Database], passwords: Mapping[str, str]) -> str:
         lines += [
             f"SELECT 'CREATE ROLE \"{name}\" LOGIN'",
             f" WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
-            f"ALTER ROLE \"{name}\" PASSWORD '{passwords[name]}';",
+            f"ALTER ROLE \"{name}\" PASSWORD '{secrets[password_name(name)]}';",
             *(f'GRANT "{role}" TO "{name}";' for role in database.member_of),
             f'SELECT \'CREATE DATABASE "{name}" OWNER "{name}"\'',
             f" WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec",
             f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC;',
             f'\\connect "{name}"',
             *(f'CREATE EXTENSION IF NOT EXISTS "{extension}";' for extension in database.extensions),
+            *(statement.format_map(secrets) for statement in database.secrets.values()),
         ]
     return "\n".join(lines) + "\n"

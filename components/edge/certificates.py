@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_tls as tls
 
+from components.secrets.rotation import Replacement, Rotation
 from settings import Settings, SettingsError, named_file
+
+AUTHORITY = Rotation(
+    replacement=Replacement.FORCED,
+    reason="people's machines trust the authority of this key, and would have to install another one.",
+)
 
 AUTHORITY_HOURS = 3650 * 24
 """Ten years: people install the authority on their machines once."""
@@ -38,29 +44,33 @@ class Certificates(pulumi.ComponentResource):
         self._validity = chosen
         self._signer: _Authority | None = None
         self._secrets: dict[str, pulumi.Output[str]] = {}
+        self.rotations: dict[str, Rotation] = {}
+        """How the private keys are rotated; each with its certificate."""
         if chosen.source == "files":
             certificate = _read("certificates-certificate-file", chosen.certificate_file)
             key = _read("certificates-key-file", chosen.key_file)
             self.authority = pulumi.Output.from_input(certificate)
             self.bundle = pulumi.Output.secret(f"{certificate.rstrip()}\n{key}")
         else:
-            public = self.issue("certificate", [settings.domain, *hosts])
+            public = self.issue("certificate", [settings.domain, *hosts], service="haproxy")
             self.authority = public.authority
             self.bundle = pulumi.Output.secret(pulumi.Output.concat(public.certificate, public.authority, public.key))
         self.register_outputs({"authority": self.authority})
 
-    def issue(self, name: str, hosts: Sequence[str], addresses: Sequence[str] = ()) -> Issued:
+    def issue(self, name: str, hosts: Sequence[str], addresses: Sequence[str] = (), *, service: str) -> Issued:
         """Make a certificate of the platform's own authority, which is made with the first one.
 
         Args:
             name: of the resource.
             hosts: that it is valid for; people are shown the first one.
             addresses: IP addresses that it is valid for.
+            service: that shows it.
         """
         options = pulumi.ResourceOptions(parent=self)
         if self._signer is None:
             self._signer = _authority(options)
             self._secrets["authority-key"] = self._signer.key
+            self.rotations["authority-key"] = AUTHORITY
         key = tls.PrivateKey(f"{name}-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options)
         request = tls.CertRequest(
             f"{name}-request",
@@ -86,6 +96,9 @@ class Certificates(pulumi.ComponentResource):
             options,
         )
         self._secrets[f"{name}-key"] = key.private_key_pem
+        # A new key comes with a new certificate, so it is due when the certificate would be renewed.
+        days = self._validity.validity_days - self._validity.renewal_days
+        self.rotations[f"{name}-key"] = Rotation(days=days, services=(service,))
         return Issued(certificate=certificate.cert_pem, key=key.private_key_pem, authority=self._signer.certificate)
 
     @property

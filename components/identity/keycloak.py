@@ -28,6 +28,17 @@ from components.service import (
 
 HOST = "auth"
 
+KEEP_LOGIN = f"""\
+DO $$
+BEGIN
+    IF to_regclass('public.client') IS NOT NULL THEN
+        UPDATE client SET secret = '{{{CLIENT_SECRET}}}'
+        WHERE client_id = '{CLIENT}' AND realm_id = (SELECT id FROM realm WHERE name = 'master');
+    END IF;
+END $$;"""  # noqa: S608 -- of names and a secret of letters and digits
+"""Keycloak reads the secret of the deployment's own login when it makes its database, and never again; who has another one cannot log
+in to change it. A server that runs has the former one in memory until it is replaced, because its environment has changed, too."""
+
 
 class Keycloak(Service):
     """The identity provider, and the platform's realm in it."""
@@ -56,7 +67,7 @@ class Keycloak(Service):
 
     def databases(self) -> tuple[Database, ...]:
         """Return Keycloak's database."""
-        return (Database(name="keycloak"),)
+        return (Database(name="keycloak", secrets={CLIENT_SECRET: KEEP_LOGIN}),)
 
     def metrics(self) -> tuple[Metrics, ...]:
         """Return Keycloak's own metrics, on its management port."""

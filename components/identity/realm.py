@@ -8,6 +8,7 @@ import pulumi_keycloak as keycloak
 from components.context import Platform
 from components.identity import flows, identity_providers
 from components.identity.names import GROUPS
+from components.secrets.rotation import Replacement, Rotation
 from components.service import SIGN_IN_ROLE, OidcClient
 from settings import Keycloak, Role
 
@@ -29,9 +30,31 @@ def client_secret(platform: Platform, client_id: str) -> pulumi.Output[str]:
     return platform.secret(f"{client_id}-client-secret", 40)
 
 
+def first_password(platform: Platform, username: str) -> pulumi.Output[str]:
+    """Return the password that a declared person's account is made with; it is theirs to change then."""
+    administrator = platform.settings.keycloak.administrator
+    return platform.secret(
+        "administrator-password" if username == administrator else f"user-{username}-password",
+        20,
+        rotation=Rotation(
+            replacement=Replacement.NEVER,
+            reason=f"it is only the first password of {username}: `./aikit users reset {username}` gives another one.",
+        ),
+    )
+
+
 def program_client(program: str) -> str:
     """Return the client identifier of a program of the settings."""
     return f"program-{program}"
+
+
+def program_secret(platform: Platform, program: str) -> pulumi.Output[str]:
+    """Return the secret by which a program of the settings gets tokens; it is outside, where no deployment reaches it."""
+    return platform.secret(
+        f"{program_client(program)}-client-secret",
+        40,
+        rotation=Rotation(days=0, reason=f"whoever runs {program} must be given the new one."),
+    )
 
 
 def deploy(
@@ -270,7 +293,7 @@ def _program(
             realm_id=realm.id,
             client_id=client_id,
             name=f"Program {program}",
-            client_secret=client_secret(platform, client_id),
+            client_secret=program_secret(platform, program),
             access_type="CONFIDENTIAL",
             standard_flow_enabled=False,
             implicit_flow_enabled=False,
@@ -304,10 +327,10 @@ def _users(
     platform: Platform, realm: keycloak.Realm, groups: dict[Role, keycloak.Group], options: pulumi.ResourceOptions
 ) -> None:
     rules = platform.settings.keycloak
-    people = [(rules.administrator, rules.administrator_email, Role.ADMIN, "administrator-password")] + [
-        (user.username, user.email, user.role, f"user-{user.username}-password") for user in platform.settings.users
+    people = [(rules.administrator, rules.administrator_email, Role.ADMIN)] + [
+        (user.username, user.email, user.role) for user in platform.settings.users
     ]
-    for username, email, role, password in people:
+    for username, email, role in people:
         user = keycloak.User(
             f"user-{username}",
             keycloak.UserArgs(
@@ -318,7 +341,9 @@ def _users(
                 first_name=username.capitalize(),
                 last_name=platform.settings.chat.title,
                 enabled=True,
-                initial_password=keycloak.UserInitialPasswordArgs(value=platform.secret(password, 20), temporary=False),
+                initial_password=keycloak.UserInitialPasswordArgs(
+                    value=first_password(platform, username), temporary=False
+                ),
             ),
             # The person may change name, password and second factor, and an administrator may lock the account
             # (`./aikit users disable`); the deployment does not set them back.

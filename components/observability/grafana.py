@@ -12,6 +12,7 @@ from components.data import postgres
 from components.identity import keycloak, realm
 from components.images import GRAFANA, Image, Machine
 from components.observability import alertmanager, prometheus
+from components.secrets.rotation import Replacement, Rotation
 from components.service import (
     FILES,
     TEMPORARY,
@@ -39,6 +40,11 @@ PROMETHEUS_UID = "prometheus"
 
 ALERT = "PrometheusDown"
 """Name of the alert that Grafana evaluates."""
+
+ENCRYPTION = Rotation(
+    replacement=Replacement.FORCED,
+    reason="Grafana encrypts what people store in data sources with this key; without it that is lost.",
+)
 
 ROLES = {Role.ADMIN: "GrafanaAdmin", Role.EDITOR: "Editor", Role.VIEWER: "Viewer"}
 """What each of the platform's roles is in Grafana."""
@@ -114,7 +120,7 @@ class Grafana(Service):
                 "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
                 "client-secret": realm.client_secret(platform, CLIENT),
                 "database-password": postgres.password(platform, "grafana"),
-                "secret-key": platform.secret("grafana-secret-key", 48),
+                "secret-key": platform.secret("grafana-secret-key", 48, rotation=ENCRYPTION),
                 "provisioning/datasources/aikit.yaml": data_sources(),
                 "provisioning/dashboards/aikit.yaml": dashboard_folder(),
                 "provisioning/alerting/aikit.yaml": alerting(),

@@ -96,7 +96,10 @@ class Vault(Service):
         """Return Vault's container. The key that opens the data is in a volume of its own."""
         chosen = self.settings.vault
         issued = platform.certificates.issue(
-            "vault-certificate", [self.name, platform.host(names.HOST), "localhost"], ["127.0.0.1"]
+            "vault-certificate",
+            [self.name, platform.host(names.HOST), "localhost"],
+            ["127.0.0.1"],
+            service=self.name,
         )
         return Container(
             # Whatever the image's entrypoint is: the script decides.

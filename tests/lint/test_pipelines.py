@@ -92,17 +92,19 @@ def test_every_command_of_a_pipeline_exists(where: str, arguments: list[str]) ->
 
 
 @pytest.mark.spec("CI-01", "CI-02", "CI-05")
-@pytest.mark.parametrize("pipeline", ["deploy.yml|pull-request.yml", ".gitlab-ci.yml", "Jenkinsfile"])
+@pytest.mark.parametrize("pipeline", ["deploy.yml|pull-request.yml|rotate.yml", ".gitlab-ci.yml", "Jenkinsfile"])
 def test_every_pipeline_does_the_same(pipeline: str) -> None:
     """Tests, plan against the target, compliance, and deployments to dev and to prod that come back by themselves if they fail."""
     files = pipeline.split("|")
     found = {words[0] for where, words in CALLS if where.split(":")[0] in files}
-    assert found == {"test", "plan", "compliance", "up", "status"}
+    assert found == {"test", "plan", "compliance", "up", "status", "rotate"}
     text = "".join(script for where, script in SCRIPTS if where.split(":")[0] in files)
     assert "--against" in text
     assert "curl" not in text, "./aikit itself tells how a deployment ended"
     ups = [words for where, words in CALLS if where.split(":")[0] in files and words[0] == "up"]
     assert all("--rollback-on-failure" in words for words in ups)
+    rotations = [words for where, words in CALLS if where.split(":")[0] in files and words[0] == "rotate"]
+    assert all({"--due", "--yes"} <= set(words) for words in rotations)
     # What a rollback needs outlives the checkout, which a runner cleans.
     assert all("AIKIT_HOME" in (ROOT / path).read_text() for path in _deploying(files))
 
@@ -154,8 +156,33 @@ def test_production_needs_an_approval() -> None:
     assert deploy["dev"]["needs"] == "test"
     assert gitlab()["deploy-prod"]["rules"][0]["when"] == "manual"
     assert gitlab()["deploy-prod"]["needs"] == ["deploy-dev"]
+    rotate = workflow(ROOT / ".github" / "workflows" / "rotate.yml")["jobs"]
+    assert (rotate["prod"]["environment"], rotate["prod"]["needs"]) == ("prod", "dev")
+    assert gitlab()["rotate-prod"]["rules"][0]["when"] == "manual"
     text = (ROOT / "Jenkinsfile").read_text()
     assert text.index("up --stack dev") < text.index("input message") < text.index("up --stack prod")
+    assert text.index("--due --stack dev") < text.index("input message") < text.index("--due --stack prod")
+
+
+@pytest.mark.spec("CI-05", "VLT-14")
+def test_a_schedule_only_rotates() -> None:
+    """Where a clock began the run, nothing else is tested, deployed or planned."""
+    for name, job in gitlab().items():
+        if name.startswith(("test", "deploy-", "plan", "comment")):
+            assert all('!= "schedule"' in rule["if"] or "merge_request_event" in rule["if"] for rule in job["rules"]), (
+                name
+            )
+    stages = re.split(r"stage\('", (ROOT / "Jenkinsfile").read_text())[1:]
+    by_clock = {stage.partition("'")[0]: "not { triggeredBy 'TimerTrigger' }" not in stage for stage in stages}
+    assert by_clock == {
+        "Check": False,
+        "Plan": True,
+        "Deploy to dev": False,
+        "Rotate on dev": True,
+        "Approve": True,
+        "Deploy to prod": False,
+        "Rotate on prod": True,
+    }
 
 
 @pytest.mark.spec("CI-05")
@@ -181,7 +208,10 @@ def test_gitlabs_pipeline_is_sound() -> None:
     jobs = {name: cast("dict[str, Any]", job) for name, job in data.items() if name not in {"stages", "workflow"}}
     for name, job in jobs.items():
         assert set(job) <= keywords, name
-        merged = {**jobs.get(str(job.get("extends")), {}), **job}
+        merged = job
+        while "extends" in merged:
+            parent = jobs[str(merged["extends"])]
+            merged = {**parent, **{key: value for key, value in merged.items() if key != "extends"}}
         assert merged["script"], name
         if not name.startswith("."):
             assert merged["stage"] in data["stages"], name
@@ -229,7 +259,7 @@ def test_gitlabs_schema_accepts_its_pipeline(tmp_path: Path) -> None:
 
 
 def _deploying(files: list[str]) -> list[str]:
-    return [".github/workflows/deploy.yml"] if "deploy.yml" in files else files
+    return [f".github/workflows/{name}.yml" for name in ("deploy", "rotate")] if "deploy.yml" in files else files
 
 
 def _environment() -> dict[str, str]:

@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +190,32 @@ def without_own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         *("AIKIT_STACK", "AIKIT_HOME", "AIKIT_FILES", "AIKIT_MESSAGES"),
     ):
         monkeypatch.delenv(name, raising=False)
+
+
+@dataclass
+class Inbox:
+    """A local receiver of messages."""
+
+    address: str
+    messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+
+@pytest.fixture
+def inbox() -> Generator[Inbox]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            made.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base's name
+            del format, args
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    made = Inbox(f"json://127.0.0.1:{server.server_port}/t0ken")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield made
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -11,12 +11,10 @@ import signal
 import subprocess
 import sys
 import tarfile
-import threading
 from collections.abc import Generator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from operations import history
 from operations.history import Entry, History, Result
 from operations.project import Project
 from tests.operations import tiny
-from tests.operations.conftest import ROOT, Outcome, Tiny, free_port, wait_for, without_own_environment
+from tests.operations.conftest import ROOT, Inbox, Outcome, Tiny, free_port, wait_for, without_own_environment
 
 PLATFORM = '''\
 """The tiny stack in place of the platform; the first label of the domain names a further container."""
@@ -347,35 +345,6 @@ def test_drift_tells_what_was_changed_by_hand_and_nothing_else(stack: Tiny, monk
         ("container app", "program"),
         ("container other", "program"),
     }
-
-
-@dataclass
-class Inbox:
-    """A local receiver of messages."""
-
-    address: str
-    messages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-
-
-@pytest.fixture
-def inbox() -> Generator[Inbox]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            made.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base's name
-            del format, args
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    made = Inbox(f"json://127.0.0.1:{server.server_port}/t0ken")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.mark.spec("CI-04")

@@ -3,6 +3,7 @@
 Also a program, which runs ``./aikit`` on it in a process of its own: ``python -m tests.operations.tiny ROOT ARGUMENTS...``.
 """
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,10 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
         raise RuntimeError(message)
     labels = {"aikit.stack": stack, "aikit.service": "app"}
     password = random.RandomPassword("password", length=20)
+    further = dict(item.split("=") for item in os.environ.get("TINY_SECRETS", "").split())
+    for name in further:
+        random.RandomPassword(name, length=20)
+    used = pulumi.Output.unsecret(password.result.apply(lambda value: hashlib.sha256(value.encode()).hexdigest()))
     network = docker.Network(
         "network",
         name=f"tiny-{stack}",
@@ -86,11 +91,24 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
             labels=[
                 docker.ContainerLabelArgs(label="aikit.stack", value=stack),
                 docker.ContainerLabelArgs(label="aikit.service", value=name),
+                docker.ContainerLabelArgs(label="password", value=used),
             ],
             opts=pulumi.ResourceOptions(depends_on=[password]),
         )
     pulumi.export("services", [{"name": "app", "title": "App", "url": None, "container": f"tiny-{stack}-app"}])
     pulumi.export("administratorPassword", password.result)
+    pulumi.export(
+        "secrets",
+        {
+            name: {
+                "services": ["app"],
+                "days": int(os.environ.get("TINY_DAYS", "90")) if replacement == "periodic" else 0,
+                "replacement": replacement,
+                "reason": "" if replacement == "periodic" else f"it is {replacement}.",
+            }
+            for name, replacement in {"password": "periodic", **further}.items()
+        },
+    )
 
 
 def project(root: Path) -> Project:

@@ -201,6 +201,7 @@ def refused(settings: Settings) -> str:
     return str(caught.value)
 
 
+@pytest.mark.spec("VLT-01", "VLT-05")
 def test_errors_name_the_cure(server: str, root: Any) -> None:
     assert "can't be reached at http://127.0.0.1:9" in refused(
         Settings(address="http://127.0.0.1:9", token=TOKEN, startup_seconds=0)
@@ -213,5 +214,17 @@ def test_errors_name_the_cure(server: str, root: Any) -> None:
         said = refused(Settings(address=server, login_path="auth/approle/login", login=login))
         assert "its role or secret is wrong" in said
         assert "secret-of-nobody" not in said
+        # One that was right, and is used up; Vault looks at those whose time is over from time to time only.
+        root.write("auth/approle/role/short", secret_id_num_uses=1)
+        login = {
+            "role_id": root.read("auth/approle/role/short/role-id")["data"]["role_id"],
+            "secret_id": root.write("auth/approle/role/short/secret-id")["data"]["secret_id"],
+        }
+        root.write("auth/approle/login", **login)
+        said = refused(Settings(address=server, login_path="auth/approle/login", login=login))
+        assert "its role or secret is wrong or has expired. Restart Vault's container" in said
+        assert login["secret_id"] not in said
+        with pytest.raises(ProviderError, match=r"Vault refuses sys/policies/acl/typo: .*pars"):
+            Vault(Settings(address=server, token=TOKEN)).write("sys/policies/acl/typo", {"policy": 'path "a" {'})
     finally:
         root.sys.disable_auth_method("approle")

@@ -12,7 +12,7 @@ from components.secrets.vault import deployment_policy
 from operations import secret_inventory
 from operations.plan import Plan, PlannedResource
 from settings import SettingsError, parse
-from tests.unit.test_platform import container, of_type, planned, variant
+from tests.unit.test_platform import container, of_type, planned, uploads, variant
 
 STACKS = pytest.mark.parametrize(("stack", "built"), [("dev", False), ("prod", False), ("test", True)])
 
@@ -56,6 +56,78 @@ def test_what_a_person_gives_as_a_file_is_in_vault_too(tmp_path: Path) -> None:
 def test_the_inventory_is_current() -> None:
     text = secret_inventory.FILE.read_text(encoding="utf-8")
     assert text == secret_inventory.document(), "run: python -m operations.secret_inventory"
+
+
+PROTECTED = {
+    "administrator-password": "never",
+    "user-edith-password": "never",
+    "user-victor-password": "never",
+    "authority-key": "forced",
+    "grafana-secret-key": "forced",
+    "n8n-encryption-key": "forced",
+    "open-webui-secret-key": "forced",
+}
+"""What would be lost, or is somebody else's."""
+
+
+@pytest.mark.spec("VLT-13")
+@STACKS
+def test_every_secret_has_a_period_or_a_reason(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    rotations = secret_inventory.rotations(plan)
+    assert set(rotations) == set(secret_inventory.generated(plan))
+    for name, rotation in rotations.items():
+        assert rotation["replacement"] == PROTECTED.get(name, "periodic"), name
+        assert bool(rotation["days"]) is not bool(rotation["reason"]), name
+        assert rotation["services"] or name == "authority-key"
+    assert rotations["redis-password"]["days"] == 90
+    assert rotations["certificate-key"] == {
+        "services": ["haproxy"],
+        "days": 60,
+        "replacement": "periodic",
+        "reason": "",
+    }
+    assert {"n8n", "n8n-worker", "open-webui", "redis"} <= set(rotations["redis-password"]["services"])
+
+
+@pytest.mark.spec("VLT-13")
+def test_periods_are_settings() -> None:
+    own = ["redis-password=7", "n8n-session-key=1"]
+    rotations = secret_inventory.rotations(variant("dev", secrets_rotation_days=30, secrets_own_rotation_days=own))
+    days = {name: rotation["days"] for name, rotation in rotations.items()}
+    assert (days["postgres-n8n-password"], days["redis-password"], days["n8n-session-key"]) == (30, 7, 1)
+    assert days["n8n-encryption-key"] == 0
+    never = secret_inventory.rotations(variant("dev", secrets_rotation_days=0))
+    assert {name for name, rotation in never.items() if rotation["days"]} == {
+        "certificate-key",
+        "vault-certificate-key",
+    }
+    for value, said in (
+        ("redis-pasword=7", 'has "redis-pasword=7", but this stack has no such secret; did you mean redis-password?'),
+        ("n8n-encryption-key=7", "but it has no period: n8n encrypts"),
+    ):
+        with pytest.raises(SettingsError, match=re.escape(said)):
+            variant("dev", secrets_own_rotation_days=[value])
+    for values, said in (
+        ({"rotation-days": -1}, "secrets-rotation-days is -1"),
+        ({"own-rotation-days": ["redis-password=x"]}, "secrets-own-rotation-days"),
+        ({"own-rotation-days": ["a=1", "a=2"]}, "has the name 'a' twice"),
+    ):
+        with pytest.raises(SettingsError, match=said):
+            parse({f"secrets-{name}": value for name, value in values.items()})
+
+
+@pytest.mark.spec("VLT-14")
+def test_what_takes_a_secret_at_its_first_start_only_is_told_again() -> None:
+    """PostgreSQL's superuser has what its file says at each start, and Keycloak what the databases' job writes before."""
+    plan = planned("test", True)
+    server = container(plan, "postgres")
+    assert server["command"][:3] == ["sh", "/etc/aikit/start.sh", "postgres"]
+    assert "start.sh" in uploads(plan, "postgres")
+    job = next(item for item in plan.resources if item.name == "postgres-databases-files")
+    assert any(urn.endswith("::keycloak-deployment-secret") for urn in job.dependencies)
+    needed = next(item for item in plan.resources if item.name == "keycloak-container").dependencies
+    assert any(urn.endswith("::postgres-databases-container") for urn in needed)
 
 
 @pytest.mark.spec("VLT-04", "VLT-05")
