@@ -134,6 +134,9 @@ class Entry(BaseModel):
     @property
     def rotation_text(self) -> str:
         """The secrets for people; empty for a deployment that rotates none."""
+        if self.seconds is None and self.rotates:
+            # It runs, or was killed and could not say how far it got.
+            return f"new values asked for: {', '.join(self.rotates)}"
         missing = [name for name in self.rotates if name not in self.rotated]
         parts = {"new values": self.rotated, "former values still": missing}
         return "; ".join(f"{what}: {', '.join(names)}" for what, names in parts.items() if names)

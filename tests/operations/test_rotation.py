@@ -164,6 +164,7 @@ def test_a_killed_rotation_is_finished_by_the_next_up(stack: Tiny, monkeypatch: 
         ("succeeded", []),
         ("interrupted", ["password"]),
     ]
+    assert "new values asked for: password" in stack("history").out
     assert stack("preview", "--refresh", "--expect-no-changes").code == 0
 
 
