@@ -12,9 +12,11 @@ import docker
 import hvac
 import hvac.exceptions
 import pulumi
+import pulumi_tls as tls
 import pulumi_vault as vault
 import pytest
 import requests
+from cryptography import x509
 
 from providers.resource import ProviderError
 from providers.vault.client import Settings, Vault
@@ -169,6 +171,159 @@ def test_every_type_is_made_changed_and_removed(stack: Callable[[Program], Run],
     assert "kept/" not in root.read("sys/mounts")["data"]
     assert root.read("sys/policies/acl/reads-a") is None
     assert "trail/" not in root.read("sys/audit")["data"]
+
+
+def authority(server: str, **changes: Any) -> Program:
+    """Return a program with an authority in Vault that another one signed; ``changes`` are what the tests vary."""
+
+    def declare() -> None:
+        provider = vault.Provider("vault", address=server, token=pulumi.Output.secret(TOKEN), skip_child_token=True)
+        options = pulumi.ResourceOptions(provider=provider)
+        mount = vault.Mount(
+            "mount",
+            vault.MountArgs(path="pki", type="pki", max_lease_ttl_seconds=changes.get("limit", 3600)),
+            options,
+        )
+        key = tls.PrivateKey("key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"))
+        root = tls.SelfSignedCert(
+            "root",
+            tls.SelfSignedCertArgs(
+                private_key_pem=key.private_key_pem,
+                subject=tls.SelfSignedCertSubjectArgs(common_name="Root"),
+                is_ca_certificate=True,
+                validity_period_hours=48,
+                allowed_uses=["cert_signing", "crl_signing"],
+            ),
+        )
+        request = vault.pkisecret.SecretBackendIntermediateCertRequest(
+            "request",
+            vault.pkisecret.SecretBackendIntermediateCertRequestArgs(
+                backend=mount.path, type="internal", common_name="Intermediate", key_type="ec", key_bits=256
+            ),
+            options,
+        )
+        certificate = tls.LocallySignedCert(
+            "certificate",
+            tls.LocallySignedCertArgs(
+                cert_request_pem=request.csr,
+                ca_private_key_pem=key.private_key_pem,
+                ca_cert_pem=root.cert_pem,
+                is_ca_certificate=True,
+                max_path_length=0,
+                validity_period_hours=changes.get("hours", 24),
+                allowed_uses=["cert_signing", "crl_signing"],
+            ),
+        )
+        signed = vault.pkisecret.SecretBackendIntermediateSetSigned(
+            "signed",
+            vault.pkisecret.SecretBackendIntermediateSetSignedArgs(
+                backend=mount.path, certificate=certificate.cert_pem
+            ),
+            options,
+        )
+        vault.pkisecret.SecretBackendConfigIssuers(
+            "issuers",
+            vault.pkisecret.SecretBackendConfigIssuersArgs(backend=mount.path, default=signed.imported_issuers[0]),
+            options,
+        )
+        vault.pkisecret.SecretBackendConfigUrls(
+            "urls",
+            vault.pkisecret.SecretBackendConfigUrlsArgs(
+                backend=mount.path, crl_distribution_points=[f"https://{changes.get('host', 'a')}.example.org/crl"]
+            ),
+            options,
+        )
+        vault.pkisecret.SecretBackendCrlConfig(
+            "crl",
+            vault.pkisecret.SecretBackendCrlConfigArgs(
+                backend=mount.path, auto_rebuild=True, expiry=changes.get("expiry", "72h")
+            ),
+            options,
+        )
+        vault.pkisecret.SecretBackendRole(
+            "role",
+            vault.pkisecret.SecretBackendRoleArgs(
+                backend=mount.path,
+                name="inside",
+                allowed_domains=["example.org"],
+                allow_subdomains=True,
+                allow_ip_sans=False,
+                key_type="ec",
+                key_bits=256,
+                key_usages=["DigitalSignature"],
+                max_ttl=changes.get("ttl", "600"),
+            ),
+            options,
+        )
+        pulumi.export("root", root.cert_pem)
+
+    return declare
+
+
+def issued(root: Any, name: str) -> x509.Certificate:
+    answer = root.write_data("pki/issue/inside", data={"common_name": name})
+    return x509.load_pem_x509_certificate(answer["data"]["certificate"].encode())
+
+
+@pytest.mark.spec("TLS-06", "VLT-10")
+def test_an_authority_is_made_renewed_and_removed(stack: Callable[[Program], Run], server: str, root: Any) -> None:
+    run = stack(authority(server))
+    assert run.preview()["create"] == 12
+    assert run.up()["create"] == 12
+    assert run.up() == {"same": 12}
+    run.refresh()
+    assert run.preview() == {"same": 12}, "what Vault answers is what was asked for"
+
+    def signer() -> x509.Certificate:
+        return x509.load_pem_x509_certificate(run.outputs("certificate")["certPem"].encode())
+
+    leaf, former = issued(root, "a.example.org"), signer()
+    leaf.verify_directly_issued_by(former)
+    former.verify_directly_issued_by(x509.load_pem_x509_certificate(run.outputs("root")["certPem"].encode()))
+    assert "https://a.example.org/crl" in str(leaf.extensions)
+    assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() <= 660
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="not allowed"):
+        issued(root, "a.example.com")
+
+    # A new certificate takes the place of the one before, for the same key: what that one issued stays valid.
+    changed = {"limit": 7200, "hours": 36, "host": "b", "expiry": "48h", "ttl": "60"}
+    done = run.up(authority(server, **changed))
+    assert (done["replace"], done["update"]) == (2, 5)
+    leaf = issued(root, "a.example.org")
+    leaf.verify_directly_issued_by(signer())
+    assert "https://b.example.org/crl" in str(leaf.extensions)
+    assert signer().public_key() == former.public_key()
+    assert signer() != former
+    assert root.read("sys/mounts/pki/tune")["data"]["max_lease_ttl"] == 7200
+    assert root.read("pki/config/crl")["data"]["expiry"] == "48h"
+    assert root.read("pki/roles/inside")["data"]["max_ttl"] == 60
+    assert run.up() == {"same": 12}
+
+    run.destroy()
+    assert "pki/" not in root.read("sys/mounts")["data"]
+
+
+@pytest.mark.spec("TLS-06")
+def test_an_authority_that_a_person_changed_is_put_right(
+    stack: Callable[[Program], Run], server: str, root: Any
+) -> None:
+    run = stack(authority(server))
+    run.up()
+    root.write_data("pki/roles/inside", data={"allow_any_name": True, "allowed_domains": ["example.com"]})
+    root.write_data("pki/config/crl", data={"expiry": "24h"})
+    root.write_data("pki/config/urls", data={"crl_distribution_points": []})
+    root.delete(f"pki/issuer/{run.outputs('signed')['importedIssuers'][0]}")
+    done = run.up(refresh=True)
+    assert (done["update"], done["create"]) == (4, 1), "its certificate is there again, and the default"
+    issued(root, "a.example.org").verify_directly_issued_by(
+        x509.load_pem_x509_certificate(run.outputs("certificate")["certPem"].encode())
+    )
+    # With the engine goes its key: all of it is made anew.
+    root.sys.disable_secrets_engine("pki")
+    run.up(refresh=True)
+    issued(root, "a.example.org").verify_directly_issued_by(
+        x509.load_pem_x509_certificate(run.outputs("certificate")["certPem"].encode())
+    )
 
 
 @pytest.mark.spec("VLT-12")
