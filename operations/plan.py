@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parent.parent
 """Folder of the project that this file belongs to."""
@@ -511,7 +511,7 @@ def _computed(token: str, name: str) -> dict[str, str | int | list[str]]:
             answers[key] = f"${{{name}.{key}}}"
         elif kind is int:
             answers[key] = 0
-        elif kind == Sequence[str]:
+        elif get_origin(kind) is Sequence and get_args(kind) == (str,):
             answers[key] = [f"${{{name}.{key}}}"]
     return answers
 

@@ -3,9 +3,15 @@
 # Values come from systems without types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+import contextlib
 import json
+import socket
+import ssl
+import threading
 import time
+import types
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -17,9 +23,14 @@ import pulumi_vault as vault
 import pytest
 import requests
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from components.edge.certificates import Certificates
+from components.secrets import names, pki
+from components.secrets.vault import admin_policy, deployment_policy, service_policy
 from providers.resource import ProviderError
 from providers.vault.client import Settings, Vault
+from settings import parse
 from tests.providers.conftest import Program, Run
 
 TOKEN = "root-of-a-test"
@@ -324,6 +335,145 @@ def test_an_authority_that_a_person_changed_is_put_right(
     issued(root, "a.example.org").verify_directly_issued_by(
         x509.load_pem_x509_certificate(run.outputs("certificate")["certPem"].encode())
     )
+
+
+DEPLOYER = "deployer-5q2x"
+DOMAIN = "kit.localhost"
+
+
+def as_the_platform(server: str, role: str, secret: str, **changes: Any) -> Program:
+    """Return a program with the authority as the platform declares it, by the deployment's own login."""
+
+    def declare() -> None:
+        chosen = parse({"domain": DOMAIN, **changes})
+        provider = vault.Provider(
+            "vault",
+            address=server,
+            auth_login=vault.ProviderAuthLoginArgs(
+                path="auth/deployers/login", parameters={"role_id": role, "secret_id": pulumi.Output.secret(secret)}
+            ),
+            skip_child_token=True,
+        )
+        platform: Any = types.SimpleNamespace(
+            settings=chosen,
+            certificates=Certificates(chosen, []),
+            services={"redis": None},
+            url=lambda label: f"https://{label}.{DOMAIN}",
+        )
+        pki.declare(platform, pulumi.ResourceOptions(provider=provider, parent=platform.certificates))
+        pulumi.export("authority", platform.certificates.authority)
+
+    return declare
+
+
+@pytest.fixture
+def deployer(root: Any) -> Generator[tuple[str, str]]:
+    """Give the deployment a login with its rights, and no others."""
+    root.sys.enable_auth_method("approle", path="deployers")
+    root.sys.create_or_update_policy(DEPLOYER, deployment_policy())
+    root.write_data("auth/deployers/role/deployer", data={"token_policies": [DEPLOYER]})
+    role = root.read("auth/deployers/role/deployer/role-id")["data"]["role_id"]
+    secret = root.write_data("auth/deployers/role/deployer/secret-id", data={})["data"]["secret_id"]
+    yield role, secret
+    root.sys.disable_auth_method("deployers")
+
+
+@pytest.mark.spec("TLS-06", "VLT-04", "VLT-10")
+def test_the_platforms_authority_vouches_for_what_administrators_issue(
+    stack: Callable[[Program], Run], server: str, root: Any, deployer: tuple[str, str], tmp_path: Path
+) -> None:
+    run = stack(as_the_platform(server, *deployer))
+    run.up()
+    assert set(run.up(refresh=True)) == {"same"}
+
+    def holder(policy: str) -> Any:
+        root.sys.create_or_update_policy("tried", policy)
+        answer = root.auth.token.create(policies=["tried"], ttl="5m")
+        return hvac.Client(url=server, token=answer["auth"]["client_token"])
+
+    def authority() -> str:
+        return run.outputs("authority")["certPem"]
+
+    admin = holder(admin_policy())
+    issue = f"{names.PKI}/issue/{names.PKI_ROLE}"
+    made = admin.write_data(issue, data={"common_name": f"files.{DOMAIN}", "alt_names": "redis"})["data"]
+    for name in (f"files.{DOMAIN}", "redis"):
+        assert greeted(made, name, authority(), tmp_path) == "hello"
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        greeted(made, f"other.{DOMAIN}", authority(), tmp_path)
+    leaf = x509.load_pem_x509_certificate(made["certificate"].encode())
+    assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days == 90
+    key = leaf.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
+    for refused in (
+        {"common_name": "example.org"},
+        {"common_name": f"*.{DOMAIN}"},
+        {"common_name": "localhost"},
+        {"common_name": f"a.{DOMAIN}", "ip_sans": "127.0.0.1"},
+        {"common_name": f"a.{DOMAIN}", "alt_names": "b.example.org"},
+    ):
+        with pytest.raises(hvac.exceptions.InvalidRequest):
+            admin.write_data(issue, data=refused)
+    long = admin.write_data(issue, data={"common_name": f"a.{DOMAIN}", "ttl": "9000h"})["data"]
+    assert long["expiration"] - time.time() <= 90 * 86_400, "no longer than the platform's own"
+
+    # Neither the deployment nor a service issues; administrators change nothing of what may be issued.
+    for policy in (deployment_policy(), service_policy("redis")):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            holder(policy).write_data(issue, data={"common_name": "redis"})
+    admin = holder(admin_policy())
+    for path in (f"{names.PKI}/roles/{names.PKI_ROLE}", f"{names.PKI}/root/sign-intermediate", "pki/sign-verbatim"):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            admin.write_data(path, data={"allow_any_name": True})
+
+    def revoked() -> set[int]:
+        answer = requests.get(f"{server}/v1/{names.PKI}/crl", timeout=10)
+        listed = x509.load_der_x509_crl(answer.content)
+        signer = x509.load_pem_x509_certificate(run.outputs("vault-authority")["certPem"].encode())
+        signed_by = signer.public_key()
+        assert isinstance(signed_by, ec.EllipticCurvePublicKey)
+        assert listed.is_signature_valid(signed_by)
+        return {item.serial_number for item in listed}
+
+    assert leaf.serial_number not in revoked()
+    admin.write_data(f"{names.PKI}/revoke", data={"serial_number": made["serial_number"]})
+    admin.read(f"{names.PKI}/crl/rotate")
+    assert revoked() == {leaf.serial_number}
+
+    # Another period, another authority: both are signed anew for the same key, and what was revoked stays so.
+    another = as_the_platform(server, *deployer, **{"certificates-validity-days": 60})
+    run.up(another)
+    run.up(another, refresh=True)
+    assert set(run.up(another)) == {"same"}
+    made = admin.write_data(issue, data={"common_name": f"files.{DOMAIN}"})["data"]
+    assert made["expiration"] - time.time() <= 60 * 86_400
+    assert greeted(made, f"files.{DOMAIN}", authority(), tmp_path) == "hello"
+    assert revoked() == {leaf.serial_number}
+    run.destroy()
+
+
+def greeted(made: dict[str, Any], name: str, authority: str, folder: Path) -> str:
+    """Return what a server with this certificate tells a client that trusts the authority alone."""
+    (folder / "chain.pem").write_text("\n".join([made["certificate"], *made["ca_chain"]]))
+    (folder / "key.pem").write_text(made["private_key"])
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    client = ssl.create_default_context(cadata=authority)
+    here, there = socket.socketpair()
+
+    def greet() -> None:
+        with contextlib.suppress(OSError), server.wrap_socket(there, server_side=True) as secure:
+            secure.sendall(b"hello")
+
+    thread = threading.Thread(target=greet)
+    thread.start()
+    try:
+        with client.wrap_socket(here, server_hostname=name) as secure:
+            return secure.recv(16).decode()
+    finally:
+        here.close()
+        thread.join(timeout=10)
 
 
 @pytest.mark.spec("VLT-12")
