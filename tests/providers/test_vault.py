@@ -441,11 +441,17 @@ def test_the_platforms_authority_vouches_for_what_administrators_issue(
     admin.read(f"{names.PKI}/crl/rotate")
     assert revoked() == {leaf.serial_number}
 
-    # Another period, another authority: both are signed anew for the same key, and what was revoked stays so.
+    # With another period, or another authority, it is signed anew for the same key: what was revoked stays so, and what was issued
+    # is valid with the new chain.
     another = as_the_platform(server, *deployer, **{"certificates-validity-days": 60})
     run.up(another)
-    run.up(another, refresh=True)
+    assert set(run.up(another, refresh=True)) == {"same"}
+    former = authority()
+    run.stack.up(replace=[item["urn"] for item in run.state() if item["urn"].endswith("::authority-key")])
+    assert authority() != former
     assert set(run.up(another)) == {"same"}
+    chain = [root.read(f"{names.PKI}/cert/ca_chain")["data"]["ca_chain"]]
+    assert greeted({**long, "ca_chain": chain}, f"a.{DOMAIN}", authority(), tmp_path) == "hello"
     made = admin.write_data(issue, data={"common_name": f"files.{DOMAIN}"})["data"]
     assert made["expiration"] - time.time() <= 60 * 86_400
     assert greeted(made, f"files.{DOMAIN}", authority(), tmp_path) == "hello"
