@@ -380,7 +380,7 @@ def deployer(root: Any) -> Generator[tuple[str, str]]:
 
 @pytest.mark.spec("TLS-06", "VLT-04", "VLT-10")
 def test_the_platforms_authority_vouches_for_what_administrators_issue(
-    stack: Callable[[Program], Run], server: str, root: Any, deployer: tuple[str, str], tmp_path: Path
+    deployer: tuple[str, str], stack: Callable[[Program], Run], server: str, root: Any, tmp_path: Path
 ) -> None:
     run = stack(as_the_platform(server, *deployer))
     run.up()
