@@ -126,6 +126,8 @@ Username = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,62}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,120}(:[a-zA-Z0-9._-]{1,80})?$")]
 Origin = Literal["auto", "official", "built"]
 Percent = Annotated[int, Field(ge=1, le=100)]
+DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:./=-]{0,80}$")]
+"""A graphics card by its number or identifier."""
 Price = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False, strict=False)]
 """An amount of money, exact as it is written."""
 
@@ -232,12 +234,20 @@ class Redis(Model):
 
 
 class Ollama(Model):
-    """The server of the models."""
+    """The servers of the models."""
 
-    memory_mb: int = Field(
-        8192, ge=512, le=4_194_304, description="Memory limit, in MiB, for every kind of accelerator."
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Servers of the same models; each one has the limits below, and with a graphics card one device.",
     )
-    cpus: int = Field(6, ge=1, le=1024, description="CPU limit, in cores; more than the machine has is no limit.")
+    memory_mb: int = Field(
+        8192, ge=512, le=4_194_304, description="Memory limit of each server, in MiB, for every kind of accelerator."
+    )
+    cpus: int = Field(
+        6, ge=1, le=1024, description="CPU limit of each server, in cores; more than the machine has is no limit."
+    )
     shared_memory_mb: int = Field(2048, ge=64, le=1_048_576, description="Size of /dev/shm, in MiB.")
     max_loaded_models: int = Field(
         2,
@@ -248,7 +258,7 @@ class Ollama(Model):
     parallel_requests: int = Field(1, ge=1, le=64, description="Requests that one model answers at once.")
     keep_alive: str = Field(
         "10m",
-        pattern=r"^-?[0-9]+(s|m|h)?$",
+        pattern=r"^-?[0-9]{1,6}(s|m|h)?$",
         description="How long an idle model stays in memory; a negative number is for ever, 0 unloads at once.",
     )
     context_length: int = Field(
@@ -260,22 +270,45 @@ class Ollama(Model):
     cache_type: Literal["f16", "q8_0", "q4_0"] = Field(
         "q8_0", description="Number format of the key-value cache; q8_0 halves its memory."
     )
-    gpu_count: int = Field(-1, ge=-1, le=64, description="NVIDIA devices to use; -1 is all of them.")
-    gpu_device_ids: tuple[str, ...] = Field(
-        (), strict=False, description="NVIDIA devices to use by identifier or number, instead of gpu-count."
+    gpu_count: int = Field(
+        -1, ge=-1, le=64, description="NVIDIA devices that one server uses; -1 is all of them. Not with replicas."
+    )
+    gpu_device_ids: tuple[DeviceId, ...] = Field(
+        (),
+        strict=False,
+        description="Devices to use by identifier or number, instead of gpu-count; with replicas each takes one, in this order. "
+        "Without them replicas take the devices 0, 1 and so on.",
     )
     gpu_group_ids: tuple[int, ...] = Field(
         (),
         strict=False,
         description="AMD: numbers of the host's groups that own /dev/kfd and /dev/dri, where they are not root's.",
     )
-    requests_in_flight: int = Field(2, ge=1, le=1024, description="Requests that the queue lets through at once.")
+    requests_in_flight: int = Field(
+        2, ge=1, le=1024, description="Requests that the queue lets through to each server at once."
+    )
     queue_length: int = Field(
-        100, ge=1, le=100_000, description="Requests that may wait; further ones are answered 503."
+        100, ge=1, le=100_000, description="Requests that may wait, for all servers; further ones are answered 503."
     )
     queue_timeout_seconds: int = Field(
         60, ge=1, le=3600, description="Seconds that a request waits before it is answered 503."
     )
+
+    @model_validator(mode="after")
+    def _one_device_each(self) -> Self:
+        if self.replicas == 1:
+            return self
+        if self.gpu_count != -1:
+            raise ValueError(
+                f"ollama-gpu-count is {self.gpu_count}, but with ollama-replicas {self.replicas} each server has one device:"
+                " leave it out, and choose them with ollama-gpu-device-ids"
+            )
+        if self.gpu_device_ids and len(self.gpu_device_ids) < self.replicas:
+            raise ValueError(
+                f"ollama-gpu-device-ids names {len(self.gpu_device_ids)} devices, but ollama-replicas is {self.replicas}:"
+                " each server needs one of its own"
+            )
+        return self
 
 
 class OllamaModel(Model):
@@ -283,19 +316,40 @@ class OllamaModel(Model):
 
     name: ModelName = Field(description="Name in the Ollama library, or the name that a file is given.")
     file: FilePath = Field("", description="GGUF file on this machine instead of the library.")
-    answer_tokens: int = Field(
-        0, ge=0, le=1_000_000, description="Longest answer of a model from a file, in tokens; 0 is no limit."
+    url: Annotated[str, AfterValidator(_secure_address)] = Field(
+        "",
+        description="Address of a GGUF file instead of the library: https, or http at localhost, which is the machine that Docker runs on.",
     )
-    sha256: str = Field("", pattern=r"^([0-9a-f]{64})?$", description="Checksum that the file must have.")
+    answer_tokens: int = Field(
+        0, ge=0, le=1_000_000, description="Longest answer of a model from a file or url, in tokens; 0 is no limit."
+    )
+    sha256: str = Field(
+        "", pattern=r"^([0-9a-f]{64})?$", description="Checksum that the file must have; a url needs one."
+    )
     digest: str = Field(
         "",
         pattern=r"^([0-9a-f]{12})?$",
-        description="Digest that a model of the library must have, as `ollama list` shows it (12 hex digits).",
+        description="Digest that a model of the library must have, as `ollama list` shows it (12 hex digits). "
+        "Without one it must keep the digest of its first pull.",
     )
     context_length: int = Field(
         0, ge=0, le=1_048_576, description="Tokens of context of this model; 0 is ollama-context-length."
     )
-    warm: bool = Field(default=False, description="Whether it is loaded at once and stays in memory.")
+    keep_alive: str = Field(
+        "",
+        pattern=r"^(-?[0-9]{1,6}(s|m|h)?)?$",
+        description="How long it stays in memory when idle, unless a request says otherwise; empty is ollama-keep-alive, and for ever "
+        "if it is warm.",
+    )
+    warm: bool = Field(
+        default=False, description="Whether it is loaded at once, and again when its server has started."
+    )
+    replicas: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="On how many of the servers it is warm; 0 is all. Each of them answers for every model.",
+    )
     purpose: Literal["chat", "embedding"] = Field(
         "chat",
         description="Embedding models are not offered in the chat; the first one makes documents searchable there.",
@@ -303,14 +357,23 @@ class OllamaModel(Model):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.sha256 and not self.file:
-            raise ValueError("sha256 is for a model from a file")
-        if self.digest and (self.file or self.context_length):
-            raise ValueError("digest is for a model of the library that is taken as it is, without context_length")
-        if self.answer_tokens and not self.file:
-            raise ValueError("answer_tokens is for a model from a file")
+        wrong = f"models: {self.name!r} has"
+        if self.file and self.url:
+            raise ValueError(f"{wrong} file and url, but it can come from one of them only")
+        if self.sha256 and not (self.file or self.url):
+            raise ValueError(f"{wrong} sha256, which is for a model from a file or url")
+        if self.url and not self.sha256:
+            raise ValueError(f"{wrong} a url, so it must have the sha256 of what is there, too")
+        if self.digest and (self.file or self.url or self.context_length):
+            raise ValueError(
+                f"{wrong} digest, which is for a model of the library that is taken as it is, without context_length"
+            )
+        if self.answer_tokens and not (self.file or self.url):
+            raise ValueError(f"{wrong} answer_tokens, which is for a model from a file or url")
         if self.warm and self.purpose == "embedding":
-            raise ValueError("warm is for models of the purpose chat")
+            raise ValueError(f"{wrong} warm, which is for models of the purpose chat")
+        if self.replicas and not self.warm:
+            raise ValueError(f"{wrong} replicas, which says on how many servers it is warm, so it must be warm")
         return self
 
 
@@ -767,7 +830,7 @@ class Settings(Model):
     )
     protect_data: bool = Field(default=False, description="Whether data volumes refuse to be deleted by the engine.")
     models: tuple[OllamaModel, ...] = Field(
-        (), strict=False, description="Models to keep: name, and a file or a purpose where needed."
+        (), strict=False, description="Models to keep: name, and a file, a url or a purpose where needed."
     )
     users: tuple[User, ...] = Field((), strict=False, description="People with accounts: username, email, role.")
     programs: tuple[ProgramName, ...] = Field(
@@ -813,6 +876,11 @@ class Settings(Model):
                 'redis-eviction is "allkeys-lru", which would drop waiting executions of n8n;'
                 " it must be volatile-lru or noeviction, or n8n-deploy false"
             )
+        for model in self.models:
+            if model.replicas > self.ollama.replicas:
+                raise ValueError(
+                    f"models: {model.name!r} has replicas {model.replicas}, but ollama-replicas is {self.ollama.replicas}"
+                )
         _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])
         _unique("users", "e-mail address", [self.keycloak.administrator_email, *(user.email for user in self.users)])
         _unique("programs", "name", list(self.programs))

@@ -76,6 +76,15 @@ class DataVolume:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedVolume:
+    """The data volume of another container, which must be deployed before."""
+
+    name: str
+    path: str
+    read_only: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedPort:
     """A port of the container that the machine offers."""
 
@@ -104,6 +113,7 @@ class Container:
     aliases: tuple[str, ...] = ()
     """Names on the networks beside the service's own."""
     volumes: tuple[DataVolume, ...] = ()
+    shares: tuple[SharedVolume, ...] = ()
     backs_up: tuple[str, ...] = ()
     """Names of the data volumes, of whatever service, that this container makes backups of."""
     binds: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
@@ -420,6 +430,12 @@ def _container(
         waited.append(carrier)
         # A file's change replaces the container through this label: nothing else of the container tells that it changed.
         labels.append(docker.ContainerLabelArgs(label="aikit.files", value=_fingerprint(files)))
+    mounts += [
+        docker.ContainerVolumeArgs(
+            volume_name=f"{platform.prefix}-{volume.name}", container_path=volume.path, read_only=volume.read_only
+        )
+        for volume in container.shares
+    ]
     mounts += [
         docker.ContainerVolumeArgs(host_path=source, container_path=target, read_only=True)
         for target, source in container.binds.items()

@@ -1,5 +1,6 @@
 """Which graphics card Docker can give to a container."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,40 @@ def find(info: Mapping[str, Any], amd_device: Path = AMD_DEVICE) -> tuple[Accele
     if is_local() and amd_device.exists():
         return Accelerator.AMD, f"this machine has {amd_device}"
     return Accelerator.CPU, "Docker has no NVIDIA runtime" + (f", and there is no {amd_device}" if is_local() else "")
+
+
+def count(accelerator: Accelerator, info: Mapping[str, Any], machine: Path = Path("/")) -> int | None:
+    """Return how many graphics cards there are, at most; None if that can't be seen.
+
+    Args:
+        accelerator: their kind.
+        info: what Docker says of itself.
+        machine: root of this machine's files.
+    """
+    if accelerator is Accelerator.NVIDIA:
+        found = [device.get("ID", "") for device in info.get("DiscoveredDevices") or ()]
+        if numbered := [each for each in found if re.fullmatch(r"nvidia\.com/gpu=[0-9]+", each)]:
+            return len(numbered)
+    pattern = {Accelerator.NVIDIA: "proc/driver/nvidia/gpus/*", Accelerator.AMD: "dev/dri/renderD*"}.get(accelerator)
+    return (len(list(machine.glob(pattern))) or None) if pattern and is_local() else None
+
+
+def too_few(accelerator: Accelerator, replicas: int, info: Mapping[str, Any], machine: Path = Path("/")) -> str | None:
+    """Return why not each server of the models can have a graphics card of its own; None if it can, or needs none.
+
+    Args:
+        accelerator: what there is, not ``auto``.
+        replicas: the servers.
+        info: what Docker says of itself.
+        machine: root of this machine's files.
+    """
+    there = count(accelerator, info, machine)
+    if replicas == 1 or there is None or replicas <= there:
+        return None
+    return (
+        f"aikit:ollama-replicas is {replicas}, but there are {there} graphics cards, and each server has one of its own:"
+        f" set it to {there} at most, or aikit:accelerator to cpu."
+    )
 
 
 def problem(wanted: Accelerator, info: Mapping[str, Any], amd_device: Path = AMD_DEVICE) -> str | None:

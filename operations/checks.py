@@ -4,19 +4,20 @@ import errno
 import os
 import shutil
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
+import requests
 
 from operations import accelerator, locks, passphrase, state
 from operations.containers import Container, StackInDocker, connect, is_local
 from operations.errors import Failure
 from operations.project import Project
-from settings import Accelerator, Settings, named_file
+from settings import Accelerator, OllamaModel, Settings, named_file
 
 FRESH_DISK_GB = 15
 """Free disk for a first deployment: images take 10 GB, the rest is for their build and the first data."""
@@ -27,6 +28,12 @@ RUNNING_DISK_GB = 2
 MEMORY_SHARE = 0.5
 """Share of all memory limits that must be free: services rarely come near their limits, but in less than half of them the first
 start of all at once runs out of memory."""
+
+SIZE_SECONDS = 3
+"""How long an answer about a model's size is waited for; a machine without internet must not wait long."""
+
+LIBRARY = "registry.ollama.ai"
+"""Host of the models that are named without one."""
 
 Level = Literal["ok", "advice", "error"]
 
@@ -65,7 +72,7 @@ def examine(subject: Subject, *, clear: bool = False) -> list[Check]:
         lambda: check_disk(subject, containers),
         lambda: check_names(subject.settings),
         lambda: check_accelerator(subject),
-        lambda: check_models(subject),
+        lambda: check_models(subject, containers),
     ]
     with ThreadPoolExecutor(max_workers=len(checks)) as executor:
         return list(executor.map(lambda check: check(), checks))
@@ -194,7 +201,7 @@ def _taken(port: int, *, loopback: bool) -> bool:
 
 
 def memory_limits_mb(settings: Settings) -> int:
-    """Return the sum of the memory limits that the settings name, in MiB."""
+    """Return the sum of the memory limits that the settings name, in MiB; that of Ollama counts for each of its servers."""
 
     def limits(model: Any) -> Iterator[int]:
         for name in type(model).model_fields:
@@ -204,7 +211,7 @@ def memory_limits_mb(settings: Settings) -> int:
             elif hasattr(type(value), "model_fields"):
                 yield from limits(value)
 
-    return sum(limits(settings))
+    return sum(limits(settings)) + (settings.ollama.replicas - 1) * settings.ollama.memory_mb
 
 
 def check_memory(settings: Settings, containers: list[Container]) -> Check:
@@ -248,7 +255,10 @@ def check_accelerator(subject: Subject) -> Check:
     """Check that Docker has the graphics card that the settings ask for."""
     info: Mapping[str, Any] = subject.docker.info()
     wanted = subject.settings.accelerator
-    if problem := accelerator.problem(wanted, info):
+    problem = accelerator.problem(wanted, info) or accelerator.too_few(
+        _accelerator(subject), subject.settings.ollama.replicas, info
+    )
+    if problem:
         return Check("accelerator", "error", problem)
     if wanted is Accelerator.AUTO:
         found, reason = accelerator.find(info)
@@ -256,24 +266,72 @@ def check_accelerator(subject: Subject) -> Check:
     return Check("accelerator", "ok", f"{wanted}, as aikit:accelerator says")
 
 
-def check_models(subject: Subject) -> Check:
-    """Check that the files of models are there, and fit into the memory that Ollama may use."""
-    limit = subject.settings.ollama.memory_mb
+def check_models(subject: Subject, containers: list[Container]) -> Check:
+    """Check that the files of models are there, and that each model fits into the memory that Ollama may use.
+
+    A file's size is exact. That of an address or of Ollama's library is asked for there, if the model is not deployed yet; where
+    nobody answers, the model's own job refuses it as soon as it learns the size.
+    """
+    chosen, models = subject.settings.ollama, subject.settings.models
+    limit, which = chosen.memory_mb, "aikit:ollama-memory-mb"
+    if _accelerator(subject) is Accelerator.CPU and (all_mb := subject.docker.info()["MemTotal"] >> 20) < limit:
+        limit, which = all_mb, "all the memory there is"
+    deployed = {container.service for container in containers if container.health == "done"}
+    with ThreadPoolExecutor(max_workers=8) as executor:
+        sizes = dict(zip(models, executor.map(lambda model: _size(model, deployed), models), strict=True))
     problems: list[str] = []
-    for model in subject.settings.models:
-        if not model.file:
-            continue
-        path = named_file(model.file)
-        if not path.is_file():
-            problems.append(f"Model {model.name}: the file {path} that aikit:models names does not exist.")
-        elif (size := path.stat().st_size >> 20) > limit:
-            problems.append(
-                f"Model {model.name} has {size} MiB, but Ollama may use {limit} (aikit:ollama-memory-mb): raise that, "
-                "or take a smaller quantization."
+    unknown: list[str] = []
+    for model, size in sizes.items():
+        if isinstance(size, str):
+            problems.append(size)
+        elif size is None:
+            unknown.append(model.name)
+        elif size >> 20 > limit:
+            cure = (
+                "take a smaller quantization"
+                if limit < chosen.memory_mb
+                else "raise that, or take a smaller quantization"
             )
+            problems.append(f"Model {model.name} has {size >> 20} MiB, but Ollama may use {limit} ({which}): {cure}.")
     if problems:
         return Check("models", "error", " ".join(problems))
-    return Check("models", "ok", f"{len(subject.settings.models)} in the settings")
+    later = f"; not known yet how large: {', '.join(unknown)}" if unknown else ""
+    return Check("models", "ok", f"{len(models)} in the settings{later}")
+
+
+def _accelerator(subject: Subject) -> Accelerator:
+    wanted = subject.settings.accelerator
+    return accelerator.find(subject.docker.info())[0] if wanted is Accelerator.AUTO else wanted
+
+
+def _size(model: OllamaModel, deployed: Set[str]) -> int | str | None:
+    """Return the bytes of a model; what is wrong with its file; or None if it is deployed or nobody tells."""
+    from components.ai import ollama
+
+    if model.file:
+        path = named_file(model.file)
+        if not path.is_file():
+            return f"Model {model.name}: the file {path} that aikit:models names does not exist."
+        return path.stat().st_size
+    if ollama.job_name(model) in deployed or (model.url.startswith("http:") and not is_local()):
+        return None
+    try:
+        if model.url:
+            answer = requests.head(model.url, timeout=SIZE_SECONDS, allow_redirects=True)
+            length = answer.headers.get("Content-Length") if answer.ok else None
+            return int(length) if length else None
+        answer = requests.get(library_address(ollama.tagged(model.name)), timeout=SIZE_SECONDS)
+        return sum(layer["size"] for layer in answer.json()["layers"]) if answer.ok else None
+    except (requests.RequestException, ValueError, KeyError, TypeError):
+        return None
+
+
+def library_address(name: str) -> str:
+    """Return where the library of a model, ``[[host/]namespace/]model:tag``, says what it consists of."""
+    path, _, tag = name.rpartition(":")
+    parts = path.split("/")
+    host, space, model = [LIBRARY, "library"][: 3 - len(parts)] + parts
+    return f"https://{host}/v2/{space}/{model}/manifests/{tag}"
 
 
 def check_names(settings: Settings) -> Check:

@@ -91,6 +91,8 @@ REPLACED_BY: Mapping[str, frozenset[str]] = {
     _USER: frozenset({"realmId", "username"}),
     "keycloak:openid/client:Client": frozenset({"realmId"}),
     "tls:index/locallySignedCert:LocallySignedCert": EVERYTHING - {"earlyRenewalHours"},
+    "vault:pkiSecret/secretBackendIntermediateCertRequest:SecretBackendIntermediateCertRequest": EVERYTHING,
+    "vault:pkiSecret/secretBackendIntermediateSetSigned:SecretBackendIntermediateSetSigned": EVERYTHING,
 }
 """Properties whose change replaces a resource, by type, as in the official providers; ``*`` is all of them."""
 

@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parent.parent
 """Folder of the project that this file belongs to."""
@@ -485,8 +485,10 @@ def _tree_digest(path: Path) -> str:
 _classes: dict[str, Any] = {}
 
 
-def _computed(token: str, name: str) -> dict[str, str | int]:
-    """Return what a provider would fill in: a reference for each text, and 0 for each number (a job's exit code is success).
+def _computed(token: str, name: str) -> dict[str, str | int | list[str]]:
+    """Return what a provider would fill in.
+
+    It is a reference for each text, a list with one for each list of texts, and 0 for each number (a job's exit code is success).
 
     The names come from the resource's class, which is found by its token.
     """
@@ -503,12 +505,14 @@ def _computed(token: str, name: str) -> dict[str, str | int]:
     found = _classes.get(token) or _classes.get(f"dynamic:{token.rpartition(':')[2]}")
     if found is None:
         return {}
-    answers: dict[str, str | int] = {}
+    answers: dict[str, str | int | list[str]] = {}
     for key, kind in sorted(cast("dict[str, Any]", _types.resource_types(found)).items()):
         if kind is str:
             answers[key] = f"${{{name}.{key}}}"
         elif kind is int:
             answers[key] = 0
+        elif get_origin(kind) is Sequence and get_args(kind) == (str,):
+            answers[key] = [f"${{{name}.{key}}}"]
     return answers
 
 

@@ -67,10 +67,7 @@ class Certificates(pulumi.ComponentResource):
             service: that shows it.
         """
         options = pulumi.ResourceOptions(parent=self)
-        if self._signer is None:
-            self._signer = _authority(options)
-            self._secrets["authority-key"] = self._signer.key
-            self.rotations["authority-key"] = AUTHORITY
+        signer = self._authority()
         key = tls.PrivateKey(f"{name}-key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"), options)
         request = tls.CertRequest(
             f"{name}-request",
@@ -86,8 +83,8 @@ class Certificates(pulumi.ComponentResource):
             name,
             tls.LocallySignedCertArgs(
                 cert_request_pem=request.cert_request_pem,
-                ca_private_key_pem=self._signer.key,
-                ca_cert_pem=self._signer.certificate,
+                ca_private_key_pem=signer.key,
+                ca_cert_pem=signer.certificate,
                 set_subject_key_id=True,
                 validity_period_hours=self._validity.validity_days * 24,
                 early_renewal_hours=self._validity.renewal_days * 24,
@@ -99,7 +96,46 @@ class Certificates(pulumi.ComponentResource):
         # A new key comes with a new certificate, so it is due when the certificate would be renewed.
         days = self._validity.validity_days - self._validity.renewal_days
         self.rotations[f"{name}-key"] = Rotation(days=days, services=(service,))
-        return Issued(certificate=certificate.cert_pem, key=key.private_key_pem, authority=self._signer.certificate)
+        return Issued(certificate=certificate.cert_pem, key=key.private_key_pem, authority=signer.certificate)
+
+    def sign_authority(
+        self, name: str, request: pulumi.Input[str], options: pulumi.ResourceOptions
+    ) -> pulumi.Output[str]:
+        """Make the certificate of another authority, whose key is elsewhere; that one can sign none of its own kind.
+
+        It is valid twice as long as a certificate and its renewal take, and renewed at half, so that what the other authority issues
+        for as long as the platform's own certificates are valid always ends before it does.
+
+        Args:
+            name: of the resource.
+            request: PEM of what the holder of the key asks for.
+            options: of the resource.
+        """
+        signer = self._authority()
+        hours = (self._validity.validity_days + self._validity.renewal_days) * 24
+        return tls.LocallySignedCert(
+            name,
+            tls.LocallySignedCertArgs(
+                cert_request_pem=request,
+                ca_private_key_pem=signer.key,
+                ca_cert_pem=signer.certificate,
+                is_ca_certificate=True,
+                max_path_length=0,
+                set_subject_key_id=True,
+                validity_period_hours=2 * hours,
+                early_renewal_hours=hours,
+                allowed_uses=["cert_signing", "crl_signing"],
+            ),
+            options,
+        ).cert_pem
+
+    def _authority(self) -> "_Authority":
+        """Return the platform's own authority, which is made when it is first asked for."""
+        if self._signer is None:
+            self._signer = _authority(pulumi.ResourceOptions(parent=self))
+            self._secrets["authority-key"] = self._signer.key
+            self.rotations["authority-key"] = AUTHORITY
+        return self._signer
 
     @property
     def secrets(self) -> Mapping[str, pulumi.Output[str]]:

@@ -1,5 +1,6 @@
 """HAProxy: the only way in, and the queue in front of the models."""
 
+from components.ai import ollama
 from components.context import HTTPS, Platform
 from components.identity import sign_in_proxy
 from components.images import HAPROXY, Image
@@ -15,7 +16,7 @@ from components.service import (
     Service,
     http_health,
 )
-from settings import ROOT, Role
+from settings import ROOT, Role, Settings
 
 METRICS_PORT = 8405
 MODELS_METRICS_PATH = "/models/metrics"
@@ -48,6 +49,12 @@ TURN_MILLISECONDS = 5000
 
 INFORMATION = ("/api/ps", "/api/show", "/api/tags", "/api/version", "/v1/models")
 """Calls of Ollama that compute nothing. They need not wait until a model has answered others."""
+
+SERVER = "server"
+"""Parameter of such a call's address that names the server whose answer is wanted."""
+
+BEGINNING = 4096
+"""How many bytes of a request are waited for to learn which model it asks."""
 
 MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
 """Calls of Ollama that change its models, which are the deployment's business."""
@@ -104,6 +111,7 @@ class Haproxy(Service):
                 "haproxy.cfg": configuration(platform),
                 "certificate.pem": platform.certificates.bundle,
                 "models.lua": (ROOT / "services" / "haproxy" / "models.lua").read_text(encoding="utf-8"),
+                "keep-alive": _keep_alives(settings),
                 "unavailable.http": PAGE.format(
                     status="503 Service Unavailable",
                     retry=10,
@@ -168,6 +176,16 @@ def _measurements_hidden(service: Service, route: Route) -> str:
     )
 
 
+def _keep_alives(settings: Settings) -> str:
+    """Return the file that says how long models stay in memory, for those that differ from the others."""
+    return "".join(f"{model} {time}\n" for model, time in ollama.keep_alives(settings.models).items())
+
+
+def _asked(server: str) -> str:
+    """Return the condition that a call names a server of Ollama."""
+    return f"{{ url_param({SERVER}) -m str {server} }}"
+
+
 def configuration(platform: Platform) -> str:
     """Return ``haproxy.cfg``; it holds no secret."""
     settings = platform.settings
@@ -188,12 +206,31 @@ def configuration(platform: Platform) -> str:
         if edge.hsts_days
         else ""
     )
+    servers = ollama.servers(settings.ollama)
+    models = "\n".join(
+        f"    server {name} {name}:{QUEUE_PORT} maxconn {settings.ollama.requests_in_flight}" for name in servers
+    )
+    information = "\n".join(
+        (
+            # No other server may answer in the place of one that is down.
+            *(
+                f"    http-request return status 503 if {_asked(name)} !{{ srv_is_up(ollama/{name}) }}"
+                for name in servers
+            ),
+            *(f"    use-server {name} if {_asked(name)}" for name in servers),
+            *(f"    server {name} {name}:{QUEUE_PORT} no-check track ollama/{name}" for name in servers),
+        )
+    )
+    # The beginning of a request names the model; it is needed before the length of the request, which changes, is passed on.
+    told = (
+        f"    http-request wait-for-body time 10s at-least {BEGINNING} if METH_POST\n" if _keep_alives(settings) else ""
+    )
     port = f":{settings.https_port}" if settings.https_port != HTTPS else ""
     return f"""\
 global
     maxconn 4096
     log stdout format raw local0 info
-    lua-load {FILES}/models.lua
+    lua-load {FILES}/models.lua {FILES}/keep-alive
     ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
     ssl-default-bind-ciphers {":".join(CIPHERS)}
 
@@ -255,7 +292,7 @@ frontend models
     monitor fail if {{ nbsrv(ollama) lt 1 }}
     filter lua.models
     http-request deny deny_status 403 if {{ path_beg {" ".join(MANAGEMENT)} }}
-    acl full queue(ollama) ge {settings.ollama.queue_length}
+{told}    acl full queue(ollama) ge {settings.ollama.queue_length}
     http-request return status 503 content-type text/plain string "The queue is full." hdr Retry-After 10 if full
     use_backend ollama-information if {{ path {" ".join(INFORMATION)} }}
     default_backend ollama
@@ -273,11 +310,15 @@ backend ollama
     timeout queue {settings.ollama.queue_timeout_seconds}s
     errorfile 503 {FILES}/busy.http
     option httpchk GET /api/version
-    server ollama ollama:{QUEUE_PORT} maxconn {settings.ollama.requests_in_flight}
+    # Where the fewest are under way. Who finds all servers busy waits in one queue for them all.
+    balance leastconn
+{models}
 
 backend ollama-information
     timeout server 10s
-    server ollama ollama:{QUEUE_PORT} no-check track ollama/ollama
+    # Always the same one where nobody asks for another, so that answers do not change to and fro.
+    balance first
+{information}
 
 frontend statistics
     bind :{METRICS_PORT}

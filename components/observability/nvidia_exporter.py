@@ -77,5 +77,7 @@ class NvidiaExporter(Service):
             networks=(Network.OBSERVABILITY,),
             memory_mb=256,
             temporary={TEMPORARY: 16},
-            extra=ollama.devices(self.settings.accelerator, self.settings.ollama),
+            extra=ollama.devices(
+                self.settings.accelerator, self.settings.ollama, ollama.all_device_ids(self.settings.ollama)
+            ),
         )

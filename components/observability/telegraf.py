@@ -2,7 +2,7 @@
 
 import json
 
-from components.ai.ollama import Ollama
+from components.ai import ollama
 from components.context import Platform
 from components.edge import haproxy
 from components.images import TELEGRAF, Image
@@ -117,20 +117,35 @@ def configuration(platform: Platform) -> str:
         if platform.settings.monitoring.docker_socket
         else ""
     )
+    models = "".join(_loaded(name) for name in ollama.servers(platform.settings.ollama))
     return f"""\
 [agent]
   interval = "{seconds}s"
   flush_interval = "{min(seconds, 10)}s"
   omit_hostname = true
-{containers}
-# Which models are loaded. The queue lets this question pass at once.
+{containers}{models}
+[[outputs.prometheus_client]]
+  listen = ":{PORT}"
+  metric_version = 2
+  string_as_label = false
+  collectors_exclude = ["gocollector"]
+  # What is gone, a container or a loaded model, is not shown for longer than two measurements.
+  expiration_interval = "{max(seconds, DOCKER_SECONDS) * 2 + 10}s"
+"""
+
+
+def _loaded(server: str) -> str:
+    """Return the part that asks one of Ollama's servers which models are loaded. The queue lets this question pass at once."""
+    return f"""
 [[inputs.http]]
-  urls = ["http://{haproxy.Haproxy.name}:{haproxy.QUEUE_PORT}/api/ps"]
+  urls = ["http://{haproxy.Haproxy.name}:{haproxy.QUEUE_PORT}/api/ps?{haproxy.SERVER}={server}"]
   timeout = "5s"
   data_format = "json_v2"
   tagexclude = ["url"]
+  [inputs.http.tags]
+    server = "{server}"
   [[inputs.http.json_v2]]
-    measurement_name = "{Ollama.name}_model"
+    measurement_name = "{ollama.Ollama.name}_model"
     [[inputs.http.json_v2.object]]
       path = "models"
       included_keys = ["name", "size", "size_vram", "context_length"]
@@ -139,12 +154,4 @@ def configuration(platform: Platform) -> str:
         name = "model"
         size = "memory_bytes"
         size_vram = "gpu_memory_bytes"
-
-[[outputs.prometheus_client]]
-  listen = ":{PORT}"
-  metric_version = 2
-  string_as_label = false
-  collectors_exclude = ["gocollector"]
-  # What is gone, a container or a loaded model, is not shown for longer than two measurements.
-  expiration_interval = "{max(seconds, DOCKER_SECONDS) * 2 + 10}s"
 """

@@ -14,6 +14,11 @@ PEOPLE = "people"
 """Folder with a folder for each person."""
 CERTIFICATES = f"{PLATFORM}/certificates"
 
+PKI = "pki"
+"""The engine that issues certificates."""
+PKI_ROLE = "internal"
+"""For which names it does, and how."""
+
 DEPLOYMENT = "deployment"
 """Role by which the deployment logs in, and the policy of what it may do."""
 DEPLOYMENT_SECRET = "vault-deployment-secret"  # noqa: S105 -- the name of one

@@ -9,7 +9,7 @@ import pulumi_vault as vault
 from components.context import Platform
 from components.identity import keycloak, realm
 from components.images import VAULT, Image
-from components.secrets import names
+from components.secrets import names, pki
 from components.service import (
     FILES,
     TEMPORARY,
@@ -157,6 +157,7 @@ class Vault(Service):
         sign_in = _sign_in(platform, options)
         _people(sign_in, platform, options)
         _secrets(platform, options)
+        pki.declare(platform, options)
 
 
 def _here() -> str:
@@ -344,8 +345,14 @@ def deployment_policy() -> str:
             rule("sys/audit", "read", "sudo"),
             rule(f"sys/audit/{names.AUDIT}", "create", "update", "sudo"),
             rule("sys/mounts", "read"),
-            rule(f"sys/mounts/{names.MOUNT}", *change),
-            rule(f"sys/mounts/{names.MOUNT}/tune", "read", "update"),
+            *(
+                text
+                for engine in (names.MOUNT, names.PKI)
+                for text in (
+                    rule(f"sys/mounts/{engine}", *change),
+                    rule(f"sys/mounts/{engine}/tune", "read", "update"),
+                )
+            ),
             rule("sys/auth", "read"),
             *(
                 text
@@ -365,6 +372,12 @@ def deployment_policy() -> str:
                 for kind in ("data", "metadata")
                 for area in (names.SERVICES, names.PLATFORM)
             ),
+            # It makes the authority and says what that issues; it issues nothing itself.
+            rule(f"{names.PKI}/issuers/generate/intermediate/internal", "create", "update"),
+            rule(f"{names.PKI}/intermediate/set-signed", "create", "update"),
+            *(rule(f"{names.PKI}/{what}", "list") for what in ("issuers", "keys")),
+            *(rule(f"{names.PKI}/config/{what}", "create", "read", "update") for what in ("crl", "issuers", "urls")),
+            rule(f"{names.PKI}/roles/{names.PKI_ROLE}", *change),
         )
     )
 
@@ -376,7 +389,10 @@ def service_policy(service: str) -> str:
 
 
 def admin_policy() -> str:
-    """Return what administrators may do: read all secrets, keep further ones, and give logins to services and take them back."""
+    """Return what administrators may do: read all secrets, keep further ones, give logins to services, and issue certificates.
+
+    What they give they can take back.
+    """
     shared = f"{names.SHARED}/*"
     login = f"auth/{names.SERVICE_LOGINS}/role"
     return "".join(
@@ -399,6 +415,10 @@ def admin_policy() -> str:
             rule(f"{login}/+/role-id", "read"),
             rule(f"{login}/+/secret-id", "create", "update", "list"),
             rule(f"{login}/+/secret-id-accessor/destroy", "create", "update"),
+            rule(f"{names.PKI}/issue/{names.PKI_ROLE}", "create", "update"),
+            rule(f"{names.PKI}/certs", "list"),
+            rule(f"{names.PKI}/revoke", "create", "update"),
+            rule(f"{names.PKI}/crl/rotate", "read"),
             # In an emergency; the next start of the container unseals.
             rule("sys/seal", "update", "sudo"),
         )

@@ -9,6 +9,7 @@ from providers.resource import Properties, Property, ProviderError
 from providers.server import Provider
 from providers.vault.client import Settings, Vault
 from providers.vault.engines import Audit, AuthBackend, JwtAuthBackend, Mount
+from providers.vault.pki import IntermediateRequest, IntermediateSigned, PkiCrl, PkiIssuers, PkiRole, PkiUrls
 from providers.vault.records import AppRole, JwtRole, Policy, SecretV2
 
 _ENVIRONMENT = {
@@ -37,7 +38,22 @@ class VaultProvider(Provider[Vault]):
         "maxLeaseTtlSeconds": Property(),
         "maxRetries": Property(),
     }
-    resources = (AppRole, Audit, AuthBackend, JwtAuthBackend, JwtRole, Mount, Policy, SecretV2)
+    resources = (
+        AppRole,
+        Audit,
+        AuthBackend,
+        IntermediateRequest,
+        IntermediateSigned,
+        JwtAuthBackend,
+        JwtRole,
+        Mount,
+        PkiCrl,
+        PkiIssuers,
+        PkiRole,
+        PkiUrls,
+        Policy,
+        SecretV2,
+    )
 
     def connect(self, configuration: Properties) -> Vault:
         """Return a client that has not logged in yet.

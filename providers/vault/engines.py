@@ -87,7 +87,25 @@ class Mount(_Mounted):
         "description": Property(),
         "options": Property(),
         "local": Property(replaces=True),
+        "maxLeaseTtlSeconds": Property(),
     }
+
+    def body(self, inputs: Properties) -> dict[str, Any]:
+        """Return what it is made of."""
+        return {**super().body(inputs), "config": _limit(inputs)}
+
+    def described(self, client: Vault, identifier: str, prior: Properties) -> dict[str, Any] | None:
+        """Return the outputs, or None if there is nothing at the path."""
+        outputs = super().described(client, identifier, prior)
+        if outputs is not None and prior.get("maxLeaseTtlSeconds") is not None:
+            found = (client.read(f"{self.table}/{identifier}/tune") or {}).get("max_lease_ttl")
+            outputs["maxLeaseTtlSeconds"] = found
+        return outputs
+
+    def tune(self, client: Vault, identifier: str, inputs: Properties) -> None:
+        """Change what can be changed in place."""
+        super().tune(client, identifier, inputs)
+        client.write(f"{self.table}/{identifier}/tune", _limit(inputs))
 
 
 class AuthBackend(_Mounted):
@@ -188,3 +206,8 @@ class JwtAuthBackend(_Mounted):
             field: inputs[name] for name, field in self._configuration.items() if inputs.get(name) not in (None, "")
         }
         client.write(f"auth/{identifier}/config", given)
+
+
+def _limit(inputs: Properties) -> dict[str, Any]:
+    """Return how long what an engine gives may be valid; 0 is Vault's own limit."""
+    return {"max_lease_ttl": f"{int(inputs.get('maxLeaseTtlSeconds') or 0)}s"}

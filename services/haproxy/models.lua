@@ -2,6 +2,11 @@
 -- tokens it took and for how long, and the proxy knows how long it waited. Nothing of a question or an answer is kept.
 --
 -- `filter lua.models` measures what passes a frontend; the service `lua.models-metrics` shows it to Prometheus.
+--
+-- It also tells Ollama with each request how long the model is to stay in memory, where that differs by model: Ollama itself has one
+-- time for all, and forgets another one when it unloads a model. The file with the models and times is the argument of `lua-load`.
+
+local KEEP_ALIVE_FILE = ...
 
 -- The length of a model's name is bounded, and the numbers that matter stand at the very end of an answer.
 local HEAD, TAIL = 512, 2048
@@ -17,6 +22,22 @@ local ANSWERS = {
     ["/v1/completions"] = true,
     ["/v1/embeddings"] = true,
 }
+
+-- Of these, Ollama takes the time that a model is to stay; the interface like OpenAI's has no word for it.
+local TOLD = {
+    ["/api/chat"] = true,
+    ["/api/embed"] = true,
+    ["/api/embeddings"] = true,
+    ["/api/generate"] = true,
+}
+
+local keep_alive = {}
+for line in io.lines(KEEP_ALIVE_FILE) do
+    local model, time = line:match("^(%S+) (%S+)$")
+    keep_alive[model] = time
+end
+
+local MODEL = '"model":%s*"([%w%._:/%-]+)"'
 
 local HISTOGRAMS = {
     { name = "ollama_queue_seconds", help = "Time in the queue before a model was asked." },
@@ -71,7 +92,7 @@ local function last(text, name)
 end
 
 local function record(request)
-    local model = request.head:match('"model":%s*"([%w%._:/%-]+)"') or request.tail:match('"model":%s*"([%w%._:/%-]+)"')
+    local model = request.head:match(MODEL) or request.tail:match(MODEL)
     if not model then
         return
     end
@@ -118,11 +139,34 @@ Models.start_analyze = safely(function(self, _, channel)
     end
 end)
 
+-- Finds out what to tell Ollama with a request, from as much of it as has come: the time, before everything else. Of two equal names
+-- the last one counts, so what a request says itself holds.
+local function prepare(request, transaction, message, headers)
+    local text = transaction.f:req_body() or ""
+    local model, begin = text:match(MODEL), text:match("^%s*{()")
+    if model and not model:match(":[^/]*$") then
+        model = model .. ":latest"
+    end
+    local time = model and begin and keep_alive[model]
+    if not time then
+        return
+    end
+    request.told, request.place = ('"keep_alive":"%s",'):format(time), begin - 1
+    local length = headers["content-length"]
+    if length then
+        message:set_header("content-length", tostring(tonumber(length[0]) + #request.told))
+    end
+    filter.register_data_filter(request, message.channel)
+end
+
 Models.http_headers = safely(function(self, transaction, message)
     if not message.channel:is_resp() then
         self.measured = ANSWERS[transaction.f:path()]
         local headers = message:get_headers()
         self.consumer = headers["x-openwebui-user-id"] and "chat" or headers["x-api-user-id"] and "api" or "program"
+        if TOLD[transaction.f:path()] then
+            prepare(self, transaction, message, headers)
+        end
     elseif self.measured and transaction.f:status() == 200 then
         self.first_byte = seconds()
         self.waited = (transaction.f:req_timer_queue() or 0) / 1000
@@ -133,6 +177,13 @@ end)
 Models.http_payload = safely(function(self, _, message)
     local length = message:input()
     if length == 0 then
+        return
+    end
+    if not message.channel:is_resp() then
+        if self.told then
+            message:insert(self.told, self.place)
+            self.told = nil
+        end
         return
     end
     if #self.head < HEAD then

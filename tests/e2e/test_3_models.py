@@ -1,10 +1,13 @@
 """The models, as the chat and the programs on the internal network reach them."""
 
 import json
+import time
 
 import pytest
 
 from tests.e2e.conftest import Deployed, Person
+from tests.e2e.test_3_services import crash
+from tests.e2e.test_4_monitoring import becomes
 
 ASK = """
 import json, sys, threading, time, urllib.request
@@ -128,3 +131,26 @@ def test_a_document_is_found_by_its_meaning(person: Person) -> None:
         "postgres", "psql", "-U", "postgres", "-d", "open-webui", "-Atc", "SELECT text FROM document_chunk"
     )
     assert "painted green" in stored
+
+
+LOADED = """
+import json, urllib.request
+models = json.load(urllib.request.urlopen("http://haproxy:11434/api/ps?server=ollama", timeout=10))["models"]
+print(json.dumps({model["name"]: model["expires_at"] for model in models}))
+"""
+
+
+@pytest.mark.spec("OLL-01", "OLL-07", "K-08")
+def test_a_warm_model_is_loaded_again_before_anybody_asks(platform: Deployed) -> None:
+    """Ollama is killed; after Docker has started it again, the model is in its memory for ever, and measured."""
+    crash(platform, "ollama")
+    deadline = time.monotonic() + 60
+    loaded: dict[str, str] = {}
+    while "tiny:latest" not in loaded:
+        assert time.monotonic() < deadline, "it is not loaded"
+        time.sleep(0.5)
+        # The queue notices that it is back a moment later.
+        code, output = platform.container("open-webui").exec_run(["python3", "-c", LOADED])
+        loaded = json.loads(output) if code == 0 else {}
+    assert int(loaded["tiny:latest"][:4]) > 2200, "it would be unloaded some day"
+    becomes(platform, 'ollama_model_memory_bytes{model="tiny:latest",server="ollama"} > bool 0', {"telegraf": 1})

@@ -13,6 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.x509 import verification
 from playwright.sync_api import Browser
 
 from components.registry import SERVICES
@@ -145,6 +147,37 @@ def test_an_administrator_adds_a_secret_of_their_own(admin: Caller) -> None:
     assert admin.ask("POST", "sys/policies/acl/own", {"policy": "x"}).status_code == 403
 
 
+@pytest.mark.spec("TLS-06", "VLT-04", "VLT-10")
+def test_an_administrator_issues_a_certificate_that_the_platform_trusts(platform: Deployed, admin: Caller) -> None:
+    issue = f"{names.PKI}/issue/{names.PKI_ROLE}"
+    host = f"files.{platform.settings.domain}"
+    answer = admin.ask("POST", issue, {"common_name": host, "ttl": "1h"})
+    assert answer.status_code == 200, answer.text
+    made = answer.json()["data"]
+    chain = [x509.load_pem_x509_certificate(pem.encode()) for pem in (made["certificate"], *made["ca_chain"])]
+    store = verification.Store(x509.load_pem_x509_certificates(platform.outputs["caCertificate"].encode()))
+    verifier = verification.PolicyBuilder().store(store).build_server_verifier(x509.DNSName(host))
+    assert len(verifier.verify(chain[0], chain[1:])) == 3, "the platform's authority vouches for the one in Vault"
+    assert admin.ask("POST", issue, {"common_name": "www.example.org"}).status_code == 400
+    assert admin.ask("POST", f"{names.PKI}/roles/{names.PKI_ROLE}", {"allow_any_name": True}).status_code == 403
+
+    login = f"auth/{names.SERVICE_LOGINS}"
+    role = admin.read(f"{login}/role/redis/role-id")["role_id"]
+    given = admin.ask("POST", f"{login}/role/redis/secret-id").json()["data"]["secret_id"]
+    token = Caller(platform=platform).ask("POST", f"{login}/login", {"role_id": role, "secret_id": given}).json()
+    service = Caller(platform=platform, token=token["auth"]["client_token"])
+    assert service.ask("POST", issue, {"common_name": "redis"}).status_code == 403
+
+    points = chain[0].extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    (address,) = points[0].full_name or [None]
+    assert address
+    assert admin.ask("POST", f"{names.PKI}/revoke", {"serial_number": made["serial_number"]}).status_code == 200
+    assert admin.ask("GET", f"{names.PKI}/crl/rotate").status_code == 200
+    with platform.client() as client:
+        revoked = x509.load_der_x509_crl(client.get(address.value).content)
+    assert revoked.get_revoked_certificate_by_serial_number(chain[0].serial_number)
+
+
 @pytest.mark.spec("VLT-11", "VLT-12", "CFG-03")
 def test_neither_docker_nor_a_log_nor_the_state_shows_a_secret(
     platform: Deployed, everything: dict[str, dict[str, str]]
@@ -226,15 +259,22 @@ def test_the_commands_of_the_documentation_work(platform: Deployed, browser: Bro
     assert login.wait(timeout=60) == 0
     context.close()
 
-    accessor = ""
+    accessor = serial = ""
     for command in commands:
         if command.startswith("vault login"):
             continue
-        words = command.replace("<accessor>", accessor).split()[1:]
+        words = (
+            command.replace("<accessor>", accessor)
+            .replace("<serial number>", serial)
+            .replace("<domain>", platform.settings.domain)
+            .split()[1:]
+        )
         done = subprocess.run([binary, *words], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (command, done.stderr)
         if found := re.search(r"secret_id_accessor\s+(\S+)", done.stdout):
             accessor = found[1]
+        if found := re.search(r"serial_number\s+(\S+)", done.stdout):
+            serial = found[1]
         if command.endswith("-field=redis-password secret/services/redis"):
             assert done.stdout.strip() == platform.run("redis", "cat", "/etc/aikit/password")
 

@@ -6,12 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
 import settings
-from tests.e2e.conftest import KEEP, STACK, Deployed, Person, aikit
+from tests.e2e.conftest import ASK_MODEL, KEEP, STACK, Deployed, Person, aikit
+from toolchain import docker_engine
+from toolchain.docker_engine import SYSTEMD
+
+DAEMON = Path("/var/run/docker.pid")
+"""Where Docker's daemon says which process it is."""
 
 DATA = (
     "alertmanager-data",
@@ -81,6 +88,69 @@ def test_what_was_removed_by_hand_comes_back(platform: Deployed) -> None:
     aikit("up", "--yes")
     for service in ("redis", "open-webui"):
         assert platform.container(service).attrs["State"]["Health"]["Status"] == "healthy"
+    aikit("preview", "--refresh", "--expect-no-changes")
+
+
+def own_daemon(platform: Deployed) -> psutil.Process:
+    """Return Docker's daemon, which this test is about to end; skip where that would be somebody else's loss."""
+    others = [
+        str(container.name)
+        for container in platform.docker.containers.list(ignore_removed=True)
+        if container.labels.get("aikit.stack") != STACK
+    ]
+    reasons = {
+        "it restarts Docker's daemon, so it runs only where the variable CI is true": os.environ.get("CI") != "true",
+        f"it would stop other containers: {', '.join(others)}": bool(others),
+        "the daemon is systemd's or another machine's, not one that ./aikit started": (
+            SYSTEMD.is_dir() or "DOCKER_HOST" in os.environ or os.geteuid() != 0 or not DAEMON.is_file()
+        ),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            pytest.skip(reason)
+    daemon = psutil.Process(int(DAEMON.read_text()))
+    if daemon.cmdline() != ["dockerd"]:
+        pytest.skip(f"the daemon has options of its own: {' '.join(daemon.cmdline())}")
+    return daemon
+
+
+@pytest.mark.spec("K-08", "RED-02")
+def test_a_restart_of_docker_brings_everything_back_with_its_data(platform: Deployed, person: Person) -> None:
+    daemon = own_daemon(platform)
+    database = ("postgres", "psql", "-U", "postgres", "-d", "open-webui", "-Atc")
+    password = 'export REDISCLI_AUTH="$(cat /etc/aikit/password)"; exec redis-cli "$@"'
+    cache = ("redis", "sh", "-c", password, "sh")
+    counted = (*database, 'SELECT (SELECT count(*) FROM "user"), (SELECT count(*) FROM chat)')
+    platform.run(*database, "CREATE TABLE restarted (at text); INSERT INTO restarted VALUES ('before')")
+    platform.run(*cache, "SET", "restarted", "before")
+    # What Redis has not written to its log within a second may be lost in a crash, but this is none.
+    people, models = platform.run(*counted), platform.run("ollama", "ollama", "list")
+    before = identities(platform)
+
+    daemon.terminate()
+    daemon.wait(timeout=120)
+    docker_engine.ensure_docker(lambda _: None, lambda _: False, log=settings.ROOT / docker_engine.LOG)
+
+    deadline = time.monotonic() + 300
+    while True:
+        containers = platform.docker.containers.list(filters=LABEL, ignore_removed=True)
+        waiting = [each.name for each in containers if each.attrs["State"].get("Health", {}).get("Status") != "healthy"]
+        if not waiting and len(containers) == len(before):
+            break
+        assert time.monotonic() < deadline, f"not healthy: {waiting}, {len(containers)} of {len(before)} run"
+        time.sleep(1)
+    assert identities(platform) == before
+    assert platform.run(*database, "SELECT at FROM restarted").strip() == "before"
+    assert platform.run(*cache, "GET", "restarted").strip() == "before"
+    assert platform.run(*counted) == people
+    assert [line.split()[:2] for line in platform.run("ollama", "ollama", "list").splitlines()] == [
+        line.split()[:2] for line in models.splitlines()
+    ]
+    platform.run(*database, "DROP TABLE restarted")
+    platform.run(*cache, "DEL", "restarted")
+    person.sign_in(platform.url("chat"), "admin")
+    person.page.locator("#chat-input").wait_for()
+    assert platform.run("open-webui", "python3", "-c", ASK_MODEL).strip() == "200"
     aikit("preview", "--refresh", "--expect-no-changes")
 
 

@@ -1,11 +1,13 @@
 """Whatever is wrong ends in a clear message that names cause and cure, before anything was changed."""
 
+import http.server
 import json
 import os
 import shutil
 import signal
 import socket
 import string
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,6 +85,42 @@ def test_little_memory_and_disk(stack: Tiny, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 10**12, 10**9))
     refused(stack, stack("up", "--yes"), "1.0 GB are free below", "docker system prune")
+
+
+class Large(http.server.BaseHTTPRequestHandler):
+    """Says that a file has 9 GiB, and has it moved once."""
+
+    def do_HEAD(self) -> None:
+        """Answer without the file."""
+        here = self.path == "/here"
+        self.send_response(200 if here else 302)
+        self.send_header(*(("Content-Length", str(9 << 30)) if here else ("Location", "/here")))
+        self.end_headers()
+
+
+@pytest.mark.spec("K-09")
+def test_models_that_are_missing_or_cannot_fit(stack: Tiny, tmp_path: Path) -> None:
+    """Files have holes in the place of gigabytes."""
+    file = tmp_path / "large.gguf"
+    model = {"name": "large", "file": str(file)}
+    stack.set(models=[model])
+    refused(stack, stack("up", "--yes"), f"Model large: the file {file} that aikit:models names does not exist")
+    with file.open("wb") as content:
+        content.truncate(8193 << 20)
+    refused(stack, stack("up", "--yes"), "Model large has 8193 MiB, but Ollama may use 8192 (aikit:ollama-memory-mb)")
+    with file.open("wb") as content:
+        content.truncate(1 << 42)
+    stack.set(models=[model], accelerator="cpu", ollama_memory_mb=4 << 20)
+    refused(
+        stack, stack("up", "--yes"), f"Model large has {4 << 20} MiB, but Ollama may use", "all the memory there is"
+    )
+    file.unlink()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Large) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://localhost:{server.server_port}/model.gguf"
+        stack.set(models=[{"name": "far", "url": address, "sha256": "0" * 64}], ollama_memory_mb=8192)
+        refused(stack, stack("up", "--yes"), "Model far has 9216 MiB, but Ollama may use 8192")
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

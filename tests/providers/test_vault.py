@@ -3,21 +3,34 @@
 # Values come from systems without types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+import contextlib
 import json
+import socket
+import ssl
+import threading
 import time
+import types
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import docker
 import hvac
 import hvac.exceptions
 import pulumi
+import pulumi_tls as tls
 import pulumi_vault as vault
 import pytest
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from components.edge.certificates import Certificates
+from components.secrets import names, pki
+from components.secrets.vault import admin_policy, deployment_policy, service_policy
 from providers.resource import ProviderError
 from providers.vault.client import Settings, Vault
+from settings import parse
 from tests.providers.conftest import Program, Run
 
 TOKEN = "root-of-a-test"
@@ -169,6 +182,304 @@ def test_every_type_is_made_changed_and_removed(stack: Callable[[Program], Run],
     assert "kept/" not in root.read("sys/mounts")["data"]
     assert root.read("sys/policies/acl/reads-a") is None
     assert "trail/" not in root.read("sys/audit")["data"]
+
+
+def authority(server: str, **changes: Any) -> Program:
+    """Return a program with an authority in Vault that another one signed; ``changes`` are what the tests vary."""
+
+    def declare() -> None:
+        provider = vault.Provider("vault", address=server, token=pulumi.Output.secret(TOKEN), skip_child_token=True)
+        options = pulumi.ResourceOptions(provider=provider)
+        mount = vault.Mount(
+            "mount",
+            vault.MountArgs(path="pki", type="pki", max_lease_ttl_seconds=changes.get("limit", 3600)),
+            options,
+        )
+        key = tls.PrivateKey("key", tls.PrivateKeyArgs(algorithm="ECDSA", ecdsa_curve="P256"))
+        root = tls.SelfSignedCert(
+            "root",
+            tls.SelfSignedCertArgs(
+                private_key_pem=key.private_key_pem,
+                subject=tls.SelfSignedCertSubjectArgs(common_name="Root"),
+                is_ca_certificate=True,
+                validity_period_hours=48,
+                allowed_uses=["cert_signing", "crl_signing"],
+            ),
+        )
+        request = vault.pkisecret.SecretBackendIntermediateCertRequest(
+            "request",
+            vault.pkisecret.SecretBackendIntermediateCertRequestArgs(
+                backend=mount.path, type="internal", common_name="Intermediate", key_type="ec", key_bits=256
+            ),
+            options,
+        )
+        certificate = tls.LocallySignedCert(
+            "certificate",
+            tls.LocallySignedCertArgs(
+                cert_request_pem=request.csr,
+                ca_private_key_pem=key.private_key_pem,
+                ca_cert_pem=root.cert_pem,
+                is_ca_certificate=True,
+                max_path_length=0,
+                validity_period_hours=changes.get("hours", 24),
+                allowed_uses=["cert_signing", "crl_signing"],
+            ),
+        )
+        signed = vault.pkisecret.SecretBackendIntermediateSetSigned(
+            "signed",
+            vault.pkisecret.SecretBackendIntermediateSetSignedArgs(
+                backend=mount.path, certificate=certificate.cert_pem
+            ),
+            options,
+        )
+        vault.pkisecret.SecretBackendConfigIssuers(
+            "issuers",
+            vault.pkisecret.SecretBackendConfigIssuersArgs(backend=mount.path, default=signed.imported_issuers[0]),
+            options,
+        )
+        vault.pkisecret.SecretBackendConfigUrls(
+            "urls",
+            vault.pkisecret.SecretBackendConfigUrlsArgs(
+                backend=mount.path, crl_distribution_points=[f"https://{changes.get('host', 'a')}.example.org/crl"]
+            ),
+            options,
+        )
+        vault.pkisecret.SecretBackendCrlConfig(
+            "crl",
+            vault.pkisecret.SecretBackendCrlConfigArgs(
+                backend=mount.path, auto_rebuild=True, expiry=changes.get("expiry", "72h")
+            ),
+            options,
+        )
+        vault.pkisecret.SecretBackendRole(
+            "role",
+            vault.pkisecret.SecretBackendRoleArgs(
+                backend=mount.path,
+                name="inside",
+                allowed_domains=["example.org"],
+                allow_subdomains=True,
+                allow_ip_sans=False,
+                key_type="ec",
+                key_bits=256,
+                key_usages=["DigitalSignature"],
+                max_ttl=changes.get("ttl", "600"),
+            ),
+            options,
+        )
+        pulumi.export("root", root.cert_pem)
+
+    return declare
+
+
+def issued(root: Any, name: str) -> x509.Certificate:
+    answer = root.write_data("pki/issue/inside", data={"common_name": name})
+    return x509.load_pem_x509_certificate(answer["data"]["certificate"].encode())
+
+
+@pytest.mark.spec("TLS-06", "VLT-10")
+def test_an_authority_is_made_renewed_and_removed(stack: Callable[[Program], Run], server: str, root: Any) -> None:
+    run = stack(authority(server))
+    assert run.preview()["create"] == 12
+    assert run.up()["create"] == 12
+    assert run.up() == {"same": 12}
+    run.refresh()
+    assert run.preview() == {"same": 12}, "what Vault answers is what was asked for"
+
+    def signer() -> x509.Certificate:
+        return x509.load_pem_x509_certificate(run.outputs("certificate")["certPem"].encode())
+
+    leaf, former = issued(root, "a.example.org"), signer()
+    leaf.verify_directly_issued_by(former)
+    former.verify_directly_issued_by(x509.load_pem_x509_certificate(run.outputs("root")["certPem"].encode()))
+    assert "https://a.example.org/crl" in str(leaf.extensions)
+    assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).total_seconds() <= 660
+    with pytest.raises(hvac.exceptions.InvalidRequest, match="not allowed"):
+        issued(root, "a.example.com")
+
+    # A new certificate takes the place of the one before, for the same key: what that one issued stays valid.
+    changed = {"limit": 7200, "hours": 36, "host": "b", "expiry": "48h", "ttl": "60"}
+    done = run.up(authority(server, **changed))
+    assert (done["replace"], done["update"]) == (2, 5)
+    leaf = issued(root, "a.example.org")
+    leaf.verify_directly_issued_by(signer())
+    assert "https://b.example.org/crl" in str(leaf.extensions)
+    assert signer().public_key() == former.public_key()
+    assert signer() != former
+    assert root.read("sys/mounts/pki/tune")["data"]["max_lease_ttl"] == 7200
+    assert root.read("pki/config/crl")["data"]["expiry"] == "48h"
+    assert root.read("pki/roles/inside")["data"]["max_ttl"] == 60
+    assert run.up() == {"same": 12}
+
+    run.destroy()
+    assert "pki/" not in root.read("sys/mounts")["data"]
+
+
+@pytest.mark.spec("TLS-06")
+def test_an_authority_that_a_person_changed_is_put_right(
+    stack: Callable[[Program], Run], server: str, root: Any
+) -> None:
+    run = stack(authority(server))
+    run.up()
+    root.write_data("pki/roles/inside", data={"allow_any_name": True, "allowed_domains": ["example.com"]})
+    root.write_data("pki/config/crl", data={"expiry": "24h"})
+    root.write_data("pki/config/urls", data={"crl_distribution_points": []})
+    root.delete(f"pki/issuer/{run.outputs('signed')['importedIssuers'][0]}")
+    done = run.up(refresh=True)
+    assert (done["update"], done["create"]) == (4, 1), "its certificate is there again, and the default"
+    issued(root, "a.example.org").verify_directly_issued_by(
+        x509.load_pem_x509_certificate(run.outputs("certificate")["certPem"].encode())
+    )
+    # With the engine goes its key: all of it is made anew.
+    root.sys.disable_secrets_engine("pki")
+    run.up(refresh=True)
+    issued(root, "a.example.org").verify_directly_issued_by(
+        x509.load_pem_x509_certificate(run.outputs("certificate")["certPem"].encode())
+    )
+
+
+DEPLOYER = "deployer-5q2x"
+DOMAIN = "kit.localhost"
+
+
+def as_the_platform(server: str, role: str, secret: str, **changes: Any) -> Program:
+    """Return a program with the authority as the platform declares it, by the deployment's own login."""
+
+    def declare() -> None:
+        chosen = parse({"domain": DOMAIN, **changes})
+        provider = vault.Provider(
+            "vault",
+            address=server,
+            auth_login=vault.ProviderAuthLoginArgs(
+                path="auth/deployers/login", parameters={"role_id": role, "secret_id": pulumi.Output.secret(secret)}
+            ),
+            skip_child_token=True,
+        )
+        platform: Any = types.SimpleNamespace(
+            settings=chosen,
+            certificates=Certificates(chosen, []),
+            services={"redis": None},
+            url=lambda label: f"https://{label}.{DOMAIN}",
+        )
+        pki.declare(platform, pulumi.ResourceOptions(provider=provider, parent=platform.certificates))
+        pulumi.export("authority", platform.certificates.authority)
+
+    return declare
+
+
+@pytest.fixture
+def deployer(root: Any) -> Generator[tuple[str, str]]:
+    """Give the deployment a login with its rights, and no others."""
+    root.sys.enable_auth_method("approle", path="deployers")
+    root.sys.create_or_update_policy(DEPLOYER, deployment_policy())
+    root.write_data("auth/deployers/role/deployer", data={"token_policies": [DEPLOYER]})
+    role = root.read("auth/deployers/role/deployer/role-id")["data"]["role_id"]
+    secret = root.write_data("auth/deployers/role/deployer/secret-id", data={})["data"]["secret_id"]
+    yield role, secret
+    root.sys.disable_auth_method("deployers")
+
+
+@pytest.mark.spec("TLS-06", "VLT-04", "VLT-10")
+def test_the_platforms_authority_vouches_for_what_administrators_issue(
+    deployer: tuple[str, str], stack: Callable[[Program], Run], server: str, root: Any, tmp_path: Path
+) -> None:
+    run = stack(as_the_platform(server, *deployer))
+    run.up()
+    assert set(run.up(refresh=True)) == {"same"}
+
+    def holder(policy: str) -> Any:
+        root.sys.create_or_update_policy("tried", policy)
+        answer = root.auth.token.create(policies=["tried"], ttl="5m")
+        return hvac.Client(url=server, token=answer["auth"]["client_token"])
+
+    def authority() -> str:
+        return run.outputs("authority")["certPem"]
+
+    admin = holder(admin_policy())
+    issue = f"{names.PKI}/issue/{names.PKI_ROLE}"
+    made = admin.write_data(issue, data={"common_name": f"files.{DOMAIN}", "alt_names": "redis"})["data"]
+    for name in (f"files.{DOMAIN}", "redis"):
+        assert greeted(made, name, authority(), tmp_path) == "hello"
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        greeted(made, f"other.{DOMAIN}", authority(), tmp_path)
+    leaf = x509.load_pem_x509_certificate(made["certificate"].encode())
+    assert (leaf.not_valid_after_utc - leaf.not_valid_before_utc).days == 90
+    key = leaf.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
+    for refused in (
+        {"common_name": "example.org"},
+        {"common_name": f"*.{DOMAIN}"},
+        {"common_name": "localhost"},
+        {"common_name": f"a.{DOMAIN}", "ip_sans": "127.0.0.1"},
+        {"common_name": f"a.{DOMAIN}", "alt_names": "b.example.org"},
+    ):
+        with pytest.raises(hvac.exceptions.InvalidRequest):
+            admin.write_data(issue, data=refused)
+    long = admin.write_data(issue, data={"common_name": f"a.{DOMAIN}", "ttl": "9000h"})["data"]
+    assert long["expiration"] - time.time() <= 90 * 86_400, "no longer than the platform's own"
+
+    # Neither the deployment nor a service issues; administrators change nothing of what may be issued.
+    for policy in (deployment_policy(), service_policy("redis")):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            holder(policy).write_data(issue, data={"common_name": "redis"})
+    admin = holder(admin_policy())
+    for path in (f"{names.PKI}/roles/{names.PKI_ROLE}", f"{names.PKI}/root/sign-intermediate", "pki/sign-verbatim"):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            admin.write_data(path, data={"allow_any_name": True})
+
+    def revoked() -> set[int]:
+        answer = requests.get(f"{server}/v1/{names.PKI}/crl", timeout=10)
+        listed = x509.load_der_x509_crl(answer.content)
+        signer = x509.load_pem_x509_certificate(run.outputs("vault-authority")["certPem"].encode())
+        signed_by = signer.public_key()
+        assert isinstance(signed_by, ec.EllipticCurvePublicKey)
+        assert listed.is_signature_valid(signed_by)
+        return {item.serial_number for item in listed}
+
+    assert leaf.serial_number not in revoked()
+    admin.write_data(f"{names.PKI}/revoke", data={"serial_number": made["serial_number"]})
+    admin.read(f"{names.PKI}/crl/rotate")
+    assert revoked() == {leaf.serial_number}
+
+    # With another period, or another authority, it is signed anew for the same key: what was revoked stays so, and what was issued
+    # is valid with the new chain.
+    another = as_the_platform(server, *deployer, **{"certificates-validity-days": 60})
+    run.up(another)
+    assert set(run.up(another, refresh=True)) == {"same"}
+    former = authority()
+    run.stack.up(replace=[item["urn"] for item in run.state() if item["urn"].endswith("::authority-key")])
+    assert authority() != former
+    assert set(run.up(another)) == {"same"}
+    chain = [root.read(f"{names.PKI}/cert/ca_chain")["data"]["ca_chain"]]
+    assert greeted({**long, "ca_chain": chain}, f"a.{DOMAIN}", authority(), tmp_path) == "hello"
+    made = admin.write_data(issue, data={"common_name": f"files.{DOMAIN}"})["data"]
+    assert made["expiration"] - time.time() <= 60 * 86_400
+    assert greeted(made, f"files.{DOMAIN}", authority(), tmp_path) == "hello"
+    assert revoked() == {leaf.serial_number}
+    run.destroy()
+
+
+def greeted(made: dict[str, Any], name: str, authority: str, folder: Path) -> str:
+    """Return what a server with this certificate tells a client that trusts the authority alone."""
+    (folder / "chain.pem").write_text("\n".join([made["certificate"], *made["ca_chain"]]))
+    (folder / "key.pem").write_text(made["private_key"])
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    client = ssl.create_default_context(cadata=authority)
+    here, there = socket.socketpair()
+
+    def greet() -> None:
+        with contextlib.suppress(OSError), server.wrap_socket(there, server_side=True) as secure:
+            secure.sendall(b"hello")
+
+    thread = threading.Thread(target=greet)
+    thread.start()
+    try:
+        with client.wrap_socket(here, server_hostname=name) as secure:
+            return secure.recv(16).decode()
+    finally:
+        here.close()
+        thread.join(timeout=10)
 
 
 @pytest.mark.spec("VLT-12")

@@ -68,6 +68,7 @@ RESTARTS = 'docker_container_status_restart_count{aikit_service="redis"}'
 TELEGRAF = 'up{job="telegraf",instance="telegraf:9273"}'
 QUEUE = 'haproxy_backend_current_queue{proxy="ollama"}'
 OLLAMA = 'haproxy_server_status{proxy="ollama",server="ollama",state="UP"}'
+OLLAMA_2 = 'haproxy_server_status{proxy="ollama",server="ollama-2",state="UP"}'
 REFUSED = 'haproxy_frontend_http_responses_total{proxy="models",code="5xx"}'
 CONNECTIONS = 'pg_stat_database_numbackends{datname="open-webui"}'
 SIZE = 'pg_database_size_bytes{datname="open-webui"}'
@@ -145,7 +146,12 @@ CASES: Mapping[str, Case] = {
         # Few are late; and they were, and nobody asks any more.
         quiet=(answers(4), answers(100, "x2 200x60")),
     ),
-    "OllamaNotAnswering": Case(fires={OLLAMA: "0x60"}, quiet=({OLLAMA: "1x60"},)),
+    "OllamaNotAnswering": Case(
+        fires={OLLAMA: "0x60", OLLAMA_2: "0x60"}, quiet=({OLLAMA: "1x60"}, {OLLAMA: "0x60", OLLAMA_2: "1x60"})
+    ),
+    "OllamaServerDown": Case(
+        fires={OLLAMA: "1x60", OLLAMA_2: "0x60"}, quiet=({OLLAMA: "1x60", OLLAMA_2: "1x60"}, {OLLAMA: "0x60"})
+    ),
     "PostgreSQLDown": Case(fires={"pg_up": "0x60"}, quiet=({"pg_up": "1x60"},)),
     "PostgreSQLHighConnections": Case(fires={CONNECTIONS: "81x60"}, quiet=({CONNECTIONS: "80x60"},)),
     "PostgreSQLLargeDatabase": Case(

@@ -215,6 +215,7 @@ def test_a_critical_alert_mutes_the_warnings_of_the_same_kind() -> None:
         ("HostMemoryCritical", "HostMemoryHigh"),
         ("HostDiskCritical", "HostDiskLow"),
         ("ChatBudgetBurnsFast", "ChatBudgetBurnsSlowly"),
+        ("OllamaNotAnswering", "OllamaServerDown"),
         ("ChatBudgetBurns", "ChatBudgetBurnsSlowly"),
     }
 

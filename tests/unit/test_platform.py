@@ -143,6 +143,62 @@ def test_a_graphics_card_is_passed_on_and_the_limits_hold() -> None:
         assert properties["memory"] == 8192
 
 
+@pytest.mark.spec("OLL-03", "OLL-06", "OLL-10")
+def test_each_of_several_servers_has_its_own_graphics_card_and_all_have_the_same_models() -> None:
+    values: dict[str, Any] = {
+        "ollama_replicas": 3,
+        "models": [{"name": "a", "warm": True, "replicas": 2}, {"name": "b"}],
+    }
+    names = ("ollama", "ollama-2", "ollama-3")
+
+    def cards(**chosen: Any) -> list[Any]:
+        plan = variant("dev", accelerator="nvidia", **chosen, **values)
+        return [container(plan, name)["deviceRequests"][0]["deviceIds"] for name in (*names, "nvidia-exporter")]
+
+    assert cards() == [["0"], ["1"], ["2"], ["0", "1", "2"]]
+    assert cards(ollama_gpu_device_ids=["GPU-a", "3", "GPU-b"]) == [
+        ["GPU-a"],
+        ["3"],
+        ["GPU-b"],
+        ["GPU-a", "3", "GPU-b"],
+    ]
+    amd = variant("dev", accelerator="amd", **values)
+    for number, name in enumerate(names):
+        assert f"ROCR_VISIBLE_DEVICES={number}" in container(amd, name)["envs"]
+        assert len(container(amd, name)["devices"]) == 2
+    plan = variant("dev", **values)
+    for name in names:
+        found = container(plan, name)
+        assert found["memory"] == 8192
+        assert found["networksAdvanced"][0]["aliases"] == [name]
+        (store,) = found["volumes"]
+        assert (store["containerPath"], bool(store.get("readOnly"))) == ("/root/.ollama", name != "ollama")
+    assert [container(plan, name)["command"] for name in names] == [["a", "-1s"], ["a", "-1s"], ["serve"]]
+    one = container(variant("dev", accelerator="amd", ollama_gpu_device_ids=["1", "2"]), "ollama")
+    assert "ROCR_VISIBLE_DEVICES=1,2" in one["envs"]
+
+
+@pytest.mark.spec("OLL-02", "OLL-03", "OLL-05", "OLL-07")
+def test_the_queue_knows_every_server_and_each_is_measured() -> None:
+    plan = variant("dev", ollama_replicas=2, ollama_requests_in_flight=3, ollama_queue_length=7)
+    proxy, telegraf = uploads(plan, "haproxy")["haproxy.cfg"], uploads(plan, "telegraf")["telegraf.conf"]
+    for name in ("ollama", "ollama-2"):
+        assert f"    server {name} {name}:11434 maxconn 3\n" in proxy
+        assert f"    server {name} {name}:11434 no-check track ollama/{name}\n" in proxy
+        assert f"/api/ps?server={name}" in telegraf
+    assert "queue(ollama) ge 7" in proxy
+    assert "ollama-2" not in uploads(planned("dev"), "haproxy")["haproxy.cfg"]
+
+
+@pytest.mark.spec("OLL-01")
+def test_the_queue_knows_how_long_models_stay_in_memory() -> None:
+    models = [{"name": "a", "warm": True}, {"name": "x/b:1", "keep_alive": "90"}, {"name": "c"}]
+    files = uploads(variant("dev", models=models), "haproxy")
+    assert files["keep-alive"] == "a:latest -1s\nx/b:1 90s\n"
+    assert "wait-for-body" in files["haproxy.cfg"]
+    assert "wait-for-body" not in uploads(planned("dev"), "haproxy")["haproxy.cfg"], "a request waits for nothing"
+
+
 def test_embedding_models_are_not_offered_in_the_chat() -> None:
     chat = container(planned("prod"), "open-webui")["envs"]
     assert 'OLLAMA_API_CONFIGS={"0": {"enable": true, "model_ids": ["llama3.2:latest", "deepseek-r1:14b"]}}' in chat
@@ -246,6 +302,8 @@ def test_the_certificate_names_every_public_host() -> None:
     hosts: Any = request.properties["dnsNames"]
     assert {"ai.example.org", "chat.ai.example.org", "auth.ai.example.org"} <= set(hosts)
     for leaf in of_type(plan, "LocallySignedCert"):
+        if leaf.properties.get("isCaCertificate"):
+            continue
         assert leaf.properties["validityPeriodHours"] == 90 * 24
         assert leaf.properties["earlyRenewalHours"] == 30 * 24
 

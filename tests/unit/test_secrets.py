@@ -11,7 +11,7 @@ from components.secrets import vault
 from components.secrets.vault import deployment_policy
 from operations import secret_inventory
 from operations.plan import Plan, PlannedResource
-from settings import SettingsError, parse
+from settings import SettingsError, load, parse
 from tests.unit.test_platform import container, of_type, planned, uploads, variant
 
 STACKS = pytest.mark.parametrize(("stack", "built"), [("dev", False), ("prod", False), ("test", True)])
@@ -163,6 +163,29 @@ def test_the_deployment_can_neither_end_the_log_nor_raise_its_rights() -> None:
         assert not "sys/policies/acl/deployment".startswith(path.rstrip("*")) or not path.endswith("*")
         assert not path.startswith("auth/approle")
         assert not path.startswith("auth/token")
+
+
+@pytest.mark.spec("TLS-06", "VLT-04")
+@STACKS
+def test_vault_issues_certificates_for_inside_alone(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    settings = load(stack)
+    (role,) = of_vault(plan, ":SecretBackendRole")
+    services = {item.removeprefix("services/") for item in secret_inventory.kept(plan)}
+    allowed: Any = role.properties["allowedDomains"]
+    assert allowed[0] == settings.domain
+    assert {"vault", "redis", "postgres"} <= set(allowed[1:]) & services
+    assert not any("*" in name or "." in name for name in allowed[1:])
+    open_to_more = {"allowAnyName", "allowGlobDomains", "allowWildcardCertificates", "allowIpSans", "clientFlag"}
+    assert not any(role.properties[name] for name in open_to_more)
+    assert int(str(role.properties["maxTtl"])) == settings.certificates.validity_days * 86_400
+    certificate = next(item for item in of_type(plan, "LocallySignedCert") if item.properties.get("isCaCertificate"))
+    assert certificate.properties["maxPathLength"] == 0
+    hours: Any = certificate.properties["earlyRenewalHours"]
+    assert hours > settings.certificates.validity_days * 24, "what it issues ends before it does"
+    assert hours < certificate.properties["validityPeriodHours"]
+    (request,) = of_vault(plan, ":SecretBackendIntermediateCertRequest")
+    assert request.properties["type"] == "internal", "its key stays in Vault"
 
 
 @STACKS

@@ -43,7 +43,7 @@ def dashboard(sources: Sources) -> Dashboard:
                 f"Three days; the objective is {objective:g} %.",
             ),
             number("Alerts", FIRING, "none", NONE_ALLOWED),
-            state("Models", 'haproxy_server_status{proxy="ollama",state="UP"}'),
+            state("Models", 'max(haproxy_server_status{proxy="ollama",state="UP"})'),
             number(
                 "Questions in a day",
                 "sum(increase(ollama_answer_seconds_count[24h])) or vector(0)",

@@ -21,14 +21,24 @@ from components.observability.dashboards.panels import (
 def dashboard(sources: Sources) -> Dashboard:
     """Return the dashboard."""
     limits = sources.settings.monitoring
-    in_flight = sources.settings.ollama.requests_in_flight
+    chosen = sources.settings.ollama
+    in_flight = chosen.requests_in_flight * chosen.replicas
+    # Which server it is matters where there are several.
+    at = " at {{server}}" if chosen.replicas > 1 else ""
     waiting = rising(1, limits.waiting_requests)
     return board(
         "ollama-dashboard",
         "Ollama: the models' server",
         "Whether the models can be reached, how much they are used, and how long people wait.",
         [
-            state("Ollama", 'haproxy_server_status{proxy="ollama",state="UP"}'),
+            state("Ollama", 'max(haproxy_server_status{proxy="ollama",state="UP"})'),
+            number(
+                "Servers",
+                'haproxy_backend_active_servers{proxy="ollama"}',
+                "none",
+                Steps("red", tuple({1: "yellow", chosen.replicas: "green"}.items())),
+                f"That answer, of {chosen.replicas}.",
+            ),
             number(
                 "Answering",
                 'haproxy_backend_current_sessions{proxy="ollama"}',
@@ -47,7 +57,7 @@ def dashboard(sources: Sources) -> Dashboard:
                 "short",
                 NONE_ALLOWED,
             ),
-            number("Out of service", 'sum(haproxy_server_downtime_seconds_total{proxy="ollama"})', "s"),
+            number("Out of service", 'haproxy_backend_downtime_seconds_total{proxy="ollama"}', "s"),
         ],
         [
             curves(
@@ -97,14 +107,23 @@ def dashboard(sources: Sources) -> Dashboard:
             curves(
                 "Memory of the loaded models",
                 "bytes",
-                Query("ollama_model_memory_bytes", "{{model}}"),
-                Query("ollama_model_gpu_memory_bytes", "{{model}} on the graphics card"),
-                about="A model that nobody asked for during aikit:ollama-keep-alive is unloaded.",
+                Query("ollama_model_memory_bytes", "{{model}}" + at),
+                Query("ollama_model_gpu_memory_bytes", "{{model}} on the graphics card" + at),
+                about="A model that nobody asked for during aikit:ollama-keep-alive, or its own keep_alive, is unloaded.",
+            ),
+            curves(
+                "Requests by server",
+                "short",
+                Query('haproxy_server_current_sessions{proxy="ollama"}', "{{server}}"),
+                about=f"Each answers {chosen.requests_in_flight} at once at most.",
             ),
             curves(
                 "Checks of Ollama that failed",
                 "short",
-                Query(f'sum(increase(haproxy_server_check_failures_total{{proxy="ollama"}}{RATE}))', "failed"),
+                Query(
+                    f'sum by (server) (increase(haproxy_server_check_failures_total{{proxy="ollama"}}{RATE}))',
+                    "{{server}}",
+                ),
                 steps=NONE_ALLOWED,
             ),
         ],

@@ -23,13 +23,14 @@ from settings import Ollama
 def dashboard(sources: Sources) -> Dashboard:
     """Return the dashboard."""
     limits, chosen = sources.settings.monitoring, sources.settings.ollama
-    in_use = f'100 * haproxy_backend_current_sessions{{proxy="ollama"}} / {chosen.requests_in_flight}'
+    places = chosen.requests_in_flight * chosen.replicas
+    in_use = f'100 * haproxy_backend_current_sessions{{proxy="ollama"}} / {places}'
     return board(
         "ollama-optimization-monitoring",
         "Optimisation of Ollama",
         "Whether more requests at once, more loaded models or a longer queue would help.",
         [
-            state("Ollama", 'haproxy_server_status{proxy="ollama",state="UP"}'),
+            state("Ollama", 'max(haproxy_server_status{proxy="ollama",state="UP"})'),
             number("Places in use", in_use, "percent", rising(80, 100), "Of the requests that are answered at once."),
             number(
                 "Longest queue",
@@ -89,6 +90,7 @@ def dashboard(sources: Sources) -> Dashboard:
 def _settings(chosen: Ollama) -> str:
     """Return the settings in force, as a table in Markdown."""
     lines = {
+        "ollama-replicas": chosen.replicas,
         "ollama-max-loaded-models": chosen.max_loaded_models,
         "ollama-parallel-requests": chosen.parallel_requests,
         "ollama-requests-in-flight": chosen.requests_in_flight,
