@@ -90,7 +90,7 @@ def deploy(
     for _, roles in clients.values():
         for role, client_role in roles:
             granted[role].append(client_role.id)
-    entered = {route.host: clients[route.host][0] for route in platform.routes() if route.programs}
+    entered = {route.host: clients[route.host] for route in platform.routes() if route.programs}
     for program in platform.settings.programs:
         _program(platform, program, entered, realm, options)
     groups: dict[Role, keycloak.Group] = {}
@@ -281,7 +281,7 @@ def _claims(
 def _program(
     platform: Platform,
     program: str,
-    entered: Mapping[str, keycloak.openid.Client],
+    entered: Mapping[str, tuple[keycloak.openid.Client, Sequence[tuple[Role, keycloak.Role]]]],
     realm: keycloak.Realm,
     options: pulumi.ResourceOptions,
 ) -> None:
@@ -302,7 +302,7 @@ def _program(
         ),
         options,
     )
-    for host, service in entered.items():
+    for host, (service, roles) in entered.items():
         name = f"client-{client_id}-{host}"
         _claims(
             name,
@@ -319,7 +319,8 @@ def _program(
                 client_id=service.id,
                 role=SIGN_IN_ROLE,
             ),
-            options,
+            # It is given by its name, which tells the engine nothing of the role.
+            pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[role for _, role in roles])),
         )
 
 

@@ -379,6 +379,7 @@ def test_programs_get_tokens_for_the_api_and_nothing_else() -> None:
     assert audience.properties["includedClientAudience"] == "api"
     (role,) = of_type(plan, "ClientServiceAccountRole")
     assert role.properties["role"] == "access"
+    assert any(needed.endswith("::client-api-role-access") for needed in role.dependencies)
     guard = uploads(plan, "sign-in-proxy")["apache2.conf"]
     host = guard.partition("ServerName api.")[2].partition("</VirtualHost>")[0]
     assert "Require claim aud:api" in host
