@@ -35,8 +35,6 @@ VOLUME = "ollama-models"
 JOB_IMAGE = OPEN_WEBUI
 """What the models' jobs run in: Ollama's own image has nothing that downloads, and this one is there anyway, with its Python."""
 
-JOB = (ROOT / "services" / "models" / "job.py").read_text(encoding="utf-8")
-
 MACHINE = "host.docker.internal"
 """What a job calls the machine that Docker runs on."""
 
@@ -298,8 +296,9 @@ def _seen_from_a_container(url: str) -> str:
 def _job(work: Mapping[str, Any], model: OllamaModel | None = None) -> Container:
     """Return the container of a job; ``model`` is the one that it makes."""
     on_the_machine = bool(model and model.url.startswith("http:"))
+    program = (ROOT / "services" / "models" / "job.py").read_text(encoding="utf-8")
     return Container(
-        entrypoint=("python3", "-c", JOB, json.dumps(work)),
+        entrypoint=("python3", "-c", program, json.dumps(work)),
         health=Health(command=("true",)),
         networks=(Network.MODELS,),
         shares=(SharedVolume(name=VOLUME, path=MODELS_PATH, read_only=False),),
