@@ -2,10 +2,11 @@
 
 import uuid
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from providers.resource import Created, Properties, Property, ProviderError, ResourceType
 from providers.vault.client import Vault
+from providers.vault.records import Written
 
 
 class IntermediateRequest(ResourceType[Vault]):
@@ -80,60 +81,7 @@ class IntermediateSigned(ResourceType[Vault]):
         """Leave it to the engine, as the official provider does: what it issued is still valid."""
 
 
-class _Written(ResourceType[Vault]):
-    """Values at one path of an engine; the identifier is the path."""
-
-    fields: ClassVar[Mapping[str, str]]
-    """Vault's name of each property that is no part of the path."""
-
-    def path(self, inputs: Properties) -> str:
-        """Return where it is."""
-        raise NotImplementedError
-
-    def located(self, identifier: str) -> Properties:
-        """Return the properties that are part of the path."""
-        raise NotImplementedError
-
-    def create(self, client: Vault, inputs: Properties) -> Created:
-        """Write it."""
-        path = self.path(inputs)
-        client.write(path, self._body(inputs, {}))
-        return Created(identifier=path, outputs=inputs)
-
-    def read(self, client: Vault, identifier: str, outputs: Properties) -> Properties | None:
-        """Return it as it is now, or None if it is gone."""
-        found = client.read(identifier)
-        if found is None:
-            return None
-        described = dict(self.located(identifier))
-        for known, field in self.fields.items():
-            # What the program leaves out has Vault's default, which is none of its business.
-            if field in found and (outputs.get(known) is not None or (not outputs and found[field])):
-                # The official properties that are durations are text, Vault's in seconds.
-                number = isinstance(found[field], int) and isinstance(outputs.get(known), str)
-                described[known] = str(found[field]) if number else found[field]
-        return described
-
-    def update(self, client: Vault, identifier: str, inputs: Properties, outputs: Properties) -> Properties:
-        """Write it anew."""
-        client.write(identifier, self._body(inputs, outputs))
-        return inputs
-
-    def delete(self, client: Vault, identifier: str, outputs: Properties) -> None:
-        """Leave it: a configuration ends with its engine."""
-
-    def _body(self, inputs: Properties, before: Properties) -> dict[str, Any]:
-        """Return what is sent: what is given, and nothing in place of what was given before."""
-        body: dict[str, Any] = {}
-        for name, field in self.fields.items():
-            if inputs.get(name) is not None:
-                body[field] = inputs[name]
-            elif before.get(name) is not None:
-                body[field] = type(before[name])()
-        return body
-
-
-class _Configuration(_Written):
+class _Configuration(Written):
     """A configuration of an engine, which it always has."""
 
     place: ClassVar[str]
@@ -145,6 +93,9 @@ class _Configuration(_Written):
     def located(self, identifier: str) -> Properties:
         """Return the engine."""
         return {"backend": identifier.removesuffix(f"/{self.place}")}
+
+    def delete(self, client: Vault, identifier: str, outputs: Properties) -> None:
+        """Leave it: a configuration ends with its engine."""
 
 
 class PkiIssuers(_Configuration):
@@ -200,8 +151,8 @@ class PkiCrl(_Configuration):
     }
 
 
-class PkiRole(_Written):
-    """What may be issued: for which names, how long, and with which keys."""
+class PkiRole(Written):
+    """What may be issued: for which names, how long, and with which keys. What was issued outlives it."""
 
     token: ClassVar[str] = "vault:pkiSecret/secretBackendRole:SecretBackendRole"
     delete_before_replace = True
@@ -246,10 +197,6 @@ class PkiRole(_Written):
         """Return the engine and the name."""
         backend, _, name = identifier.rpartition("/roles/")
         return {"backend": backend, "name": name}
-
-    def delete(self, client: Vault, identifier: str, outputs: Properties) -> None:
-        """Remove it; nothing is issued by it any more, and what was is still valid."""
-        client.delete(identifier)
 
 
 def _backend(values: Properties) -> str:

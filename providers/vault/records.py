@@ -1,4 +1,4 @@
-"""What is at one path in Vault: policies, secrets, and roles of logins."""
+"""What is at one path in Vault: policies, secrets, roles of logins, and the base of whatever else is."""
 
 import json
 from collections.abc import Mapping
@@ -99,17 +99,24 @@ class SecretV2(ResourceType[Vault]):
         client.delete(identifier.replace("/data/", f"/{kind}/", 1))
 
 
-class _Role(ResourceType[Vault]):
-    """A role of a login; the identifier is ``auth/backend/role/name``."""
+class Written(ResourceType[Vault]):
+    """Values at one path; the identifier is the path."""
 
     fields: ClassVar[Mapping[str, str]]
     """Vault's name of each property that is no part of the path."""
-    delete_before_replace = True
+
+    def path(self, inputs: Properties) -> str:
+        """Return where it is."""
+        raise NotImplementedError
+
+    def located(self, identifier: str) -> Properties:
+        """Return the properties that are part of the path."""
+        raise NotImplementedError
 
     def create(self, client: Vault, inputs: Properties) -> Created:
-        """Make it."""
-        path = f"auth/{str(inputs['backend']).strip('/')}/role/{inputs['roleName']}"
-        client.write(path, self.body(inputs, {}))
+        """Write it."""
+        path = self.path(inputs)
+        client.write(path, self._body(inputs, {}))
         return Created(identifier=path, outputs=self.outputs(client, path, inputs))
 
     def read(self, client: Vault, identifier: str, outputs: Properties) -> Properties | None:
@@ -117,38 +124,53 @@ class _Role(ResourceType[Vault]):
         found = client.read(identifier)
         if found is None:
             return None
-        backend, _, name = identifier.removeprefix("auth/").rpartition("/role/")
-        described: dict[str, Any] = {"backend": backend, "roleName": name}
+        described = dict(self.located(identifier))
         for known, field in self.fields.items():
             # What the program leaves out has Vault's default, which is none of its business.
             if field in found and (outputs.get(known) is not None or (not outputs and found[field])):
-                described[known] = found[field]
+                # The official properties that are durations are text, Vault's in seconds.
+                number = isinstance(found[field], int) and isinstance(outputs.get(known), str)
+                described[known] = str(found[field]) if number else found[field]
         return described
 
     def update(self, client: Vault, identifier: str, inputs: Properties, outputs: Properties) -> Properties:
-        """Change it in place."""
-        client.write(identifier, self.body(inputs, outputs))
+        """Write it anew."""
+        client.write(identifier, self._body(inputs, outputs))
         return self.outputs(client, identifier, inputs)
 
     def delete(self, client: Vault, identifier: str, outputs: Properties) -> None:
-        """Remove it; nobody can log in by it any more."""
+        """Remove it."""
         client.delete(identifier)
 
-    def body(self, inputs: Properties, before: Properties) -> dict[str, Any]:
+    def outputs(self, client: Vault, identifier: str, inputs: Properties) -> dict[str, Any]:
+        """Return the outputs of what was just written."""
+        del client, identifier
+        return dict(inputs)
+
+    def _body(self, inputs: Properties, before: Properties) -> dict[str, Any]:
         """Return what is sent: what is given, and nothing in place of what was given before."""
         body: dict[str, Any] = {}
         for name, field in self.fields.items():
             if inputs.get(name) is not None:
                 body[field] = inputs[name]
             elif before.get(name) is not None:
-                old = before[name]
-                body[field] = type(old)() if isinstance(old, (str, list, dict, int)) else None
+                body[field] = type(before[name])()
         return body
 
-    def outputs(self, client: Vault, identifier: str, inputs: Properties) -> dict[str, Any]:
-        """Return the outputs of a role that was just written."""
-        del client, identifier
-        return dict(inputs)
+
+class _Role(Written):
+    """A role of a login; the identifier is ``auth/backend/role/name``. Without it nobody can log in by it any more."""
+
+    delete_before_replace = True
+
+    def path(self, inputs: Properties) -> str:
+        """Return where it is."""
+        return f"auth/{str(inputs['backend']).strip('/')}/role/{inputs['roleName']}"
+
+    def located(self, identifier: str) -> Properties:
+        """Return the login and the name."""
+        backend, _, name = identifier.removeprefix("auth/").rpartition("/role/")
+        return {"backend": backend, "roleName": name}
 
 
 _TOKEN: Mapping[str, str] = {
