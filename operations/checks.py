@@ -1,6 +1,7 @@
 """What has to be true before a stack is changed; each check says what is wrong, why, and how to cure it."""
 
 import errno
+import functools
 import os
 import shutil
 import socket
@@ -56,6 +57,17 @@ class Subject:
     settings: Settings
     docker: Any
     """The connected client."""
+
+    @functools.cached_property
+    def info(self) -> Mapping[str, Any]:
+        """What Docker says of itself; asked once, because that takes it a moment."""
+        return self.docker.info()
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """What computes the models' answers, not ``auto``."""
+        wanted = self.settings.accelerator
+        return accelerator.find(self.info)[0] if wanted is Accelerator.AUTO else wanted
 
     def in_docker(self) -> StackInDocker:
         """Return what the stack has in Docker."""
@@ -236,7 +248,7 @@ def check_disk(subject: Subject, containers: list[Container]) -> Check:
     """Check that Docker's disk has room for images and data."""
     if not is_local():
         return Check("disk", "ok", "not checked: Docker runs on another machine")
-    folder = Path(subject.docker.info()["DockerRootDir"])
+    folder = Path(subject.info["DockerRootDir"])
     while not folder.exists():
         folder = folder.parent
     needed = RUNNING_DISK_GB if containers else FRESH_DISK_GB
@@ -253,15 +265,14 @@ def check_disk(subject: Subject, containers: list[Container]) -> Check:
 
 def check_accelerator(subject: Subject) -> Check:
     """Check that Docker has the graphics card that the settings ask for."""
-    info: Mapping[str, Any] = subject.docker.info()
     wanted = subject.settings.accelerator
-    problem = accelerator.problem(wanted, info) or accelerator.too_few(
-        _accelerator(subject), subject.settings.ollama.replicas, info
+    problem = accelerator.problem(wanted, subject.info) or accelerator.too_few(
+        subject.accelerator, subject.settings.ollama.replicas, subject.info
     )
     if problem:
         return Check("accelerator", "error", problem)
     if wanted is Accelerator.AUTO:
-        found, reason = accelerator.find(info)
+        found, reason = accelerator.find(subject.info)
         return Check("accelerator", "ok", f"{found}: {reason}")
     return Check("accelerator", "ok", f"{wanted}, as aikit:accelerator says")
 
@@ -274,7 +285,7 @@ def check_models(subject: Subject, containers: list[Container]) -> Check:
     """
     chosen, models = subject.settings.ollama, subject.settings.models
     limit, which = chosen.memory_mb, "aikit:ollama-memory-mb"
-    if _accelerator(subject) is Accelerator.CPU and (all_mb := subject.docker.info()["MemTotal"] >> 20) < limit:
+    if subject.accelerator is Accelerator.CPU and (all_mb := subject.info["MemTotal"] >> 20) < limit:
         limit, which = all_mb, "all the memory there is"
     deployed = {container.service for container in containers if container.health == "done"}
     with ThreadPoolExecutor(max_workers=8) as executor:
@@ -297,11 +308,6 @@ def check_models(subject: Subject, containers: list[Container]) -> Check:
         return Check("models", "error", " ".join(problems))
     later = f"; not known yet how large: {', '.join(unknown)}" if unknown else ""
     return Check("models", "ok", f"{len(models)} in the settings{later}")
-
-
-def _accelerator(subject: Subject) -> Accelerator:
-    wanted = subject.settings.accelerator
-    return accelerator.find(subject.docker.info())[0] if wanted is Accelerator.AUTO else wanted
 
 
 def _size(model: OllamaModel, deployed: Set[str]) -> int | str | None:
