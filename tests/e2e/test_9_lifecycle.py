@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import settings
+from operations import locks
 from tests.e2e.conftest import ASK_MODEL, KEEP, STACK, Deployed, Person, aikit
 from toolchain import docker_engine
 from toolchain.docker_engine import SYSTEMD
@@ -127,8 +128,13 @@ def test_a_restart_of_docker_brings_everything_back_with_its_data(platform: Depl
     people, models = platform.run(*counted), platform.run("ollama", "ollama", "list")
     before = identities(platform)
 
+    process = locks.identity(daemon.pid)
     daemon.terminate()
-    daemon.wait(timeout=120)
+    deadline = time.monotonic() + 120
+    # Not psutil's wait, which waits for ever where nobody reaps orphans.
+    while locks.alive(process):
+        assert time.monotonic() < deadline, "Docker's daemon does not end"
+        time.sleep(0.1)
     docker_engine.ensure_docker(lambda _: None, lambda _: False, log=settings.ROOT / docker_engine.LOG)
 
     deadline = time.monotonic() + 300
