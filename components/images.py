@@ -11,7 +11,7 @@ from typing import Literal
 import pulumi
 import pulumi_docker as docker
 
-from settings import ROOT, Accelerator
+from settings import ROOT, Accelerator, OllamaModel
 
 LOCK = "images.lock.json"
 """Digest by official image, beside the program; written by ``./aikit images lock``."""
@@ -26,6 +26,8 @@ class Machine:
     """What the setting ``accelerator: auto`` means here."""
     bases: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
     """Tag of the base image by Debian release; only needed to build images."""
+    small_model: OllamaModel | None = None
+    """What is there instead of the models of Ollama's library, where that is out of reach."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

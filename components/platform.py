@@ -2,6 +2,7 @@
 
 import pulumi
 
+from components.ai.ollama import without_library
 from components.context import Platform
 from components.identity import realm
 from components.images import Machine
@@ -13,6 +14,8 @@ def deploy(settings: Settings, machine: Machine, stack: str) -> None:
     """Declare the whole graph in the running Pulumi program, and its outputs."""
     if settings.accelerator is Accelerator.AUTO:
         settings = settings.model_copy(update={"accelerator": machine.accelerator})
+    if machine.small_model:
+        settings = settings.model_copy(update={"models": without_library(settings.models, machine.small_model)})
     platform = Platform(settings, machine, stack, deployed(settings, machine))
     platform.deploy()
     pulumi.export(

@@ -1,7 +1,8 @@
-"""Where the engine, the provider plugins and the images of a run come from, and why.
+"""Where the engine, the provider plugins, the images and the models of a run come from, and why.
 
-A stack keeps what it began with: a registry that is out of reach for an hour must not replace every container. A setting
-(``aikit:toolchain-engine``, ``-plugins``, ``-images``) overrides that.
+A stack keeps what it began with: a registry that is out of reach for an hour must not replace every container. Only models begin to come
+from Ollama's library as soon as that answers. A setting (``aikit:toolchain-engine``, ``-plugins``, ``-images``, ``-models``) overrides
+all this.
 """
 
 import json
@@ -17,12 +18,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from operations.errors import Exit, Failure
 from settings import Settings
 
 Origin = Literal["official", "built"]
+Models = Literal["library", "package"]
 
 OLDEST_ENGINE = (3, 206, 0)
 """The oldest installed engine that is used: older ones send no events over gRPC, which the progress is shown from."""
@@ -32,6 +34,7 @@ PROBE_SECONDS = 3
 
 IMAGE_REGISTRY = "https://registry-1.docker.io/v2/"
 RELEASES = "https://get.pulumi.com/"
+MODEL_LIBRARY = "https://registry.ollama.ai/v2/"
 
 PACKAGES = ("pulumi-docker", "pulumi-keycloak", "pulumi-random", "pulumi-tls")
 """The distributions whose provider plugins the program needs."""
@@ -46,16 +49,30 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class ModelsChoice:
+    """Where models come from that are fetched by their names, and the reason that is shown."""
+
+    origin: Models
+    reason: str
+
+
+@dataclass(frozen=True)
 class Origins:
     """The choices of one run."""
 
     engine: Choice
     plugins: Choice
     images: Choice
+    models: ModelsChoice | None
+    """None where the settings name none that is fetched by its name."""
+
+    def by_name(self) -> dict[str, Choice | ModelsChoice]:
+        """Return what was chosen, by what it is for."""
+        return {what: choice for what, choice in vars(self).items() if choice}
 
     def lines(self) -> list[str]:
         """Return a line for each, to be shown at the start of a run."""
-        return [f"{what}: {choice.origin} ({choice.reason})" for what, choice in vars(self).items()]
+        return [f"{what}: {choice.origin} ({choice.reason})" for what, choice in self.by_name().items()]
 
 
 def choose(settings: Settings, memory: Path, *, began: bool) -> Origins:
@@ -76,10 +93,12 @@ def choose(settings: Settings, memory: Path, *, began: bool) -> Origins:
         engine = _engine(forced.engine, before.get("engine"), probes)
         plugins = _plugins(forced.plugins, before.get("plugins"), engine.origin, probes)
         images = _images(forced.images, before.get("images"), probes)
+        asked = any(model.from_library for model in settings.models)
+        models = _models(forced.models, before.get("models"), probes) if asked else None
     memory.parent.mkdir(parents=True, exist_ok=True)
-    chosen = Origins(engine, plugins, images)
+    chosen = Origins(engine, plugins, images, models)
     draft = memory.with_name(f"{memory.name}.{os.getpid()}")
-    draft.write_text(json.dumps({what: choice.origin for what, choice in vars(chosen).items()}))
+    draft.write_text(json.dumps({what: choice.origin for what, choice in chosen.by_name().items()}))
     draft.replace(memory)
     return chosen
 
@@ -207,17 +226,25 @@ def _images(forced: Literal["auto"] | Origin, before: Origin | None, probes: Cal
     return Choice("built", f"the image registry can't be reached: {problem}")
 
 
+def _models(forced: Literal["auto"] | Models, before: str | None, probes: Callable[[str], str | None]) -> ModelsChoice:
+    if forced != "auto":
+        return ModelsChoice(forced, "aikit:toolchain-models says so")
+    if before == "library":
+        return ModelsChoice("library", "as in the runs before")
+    problem = probes(MODEL_LIBRARY)
+    if problem is None:
+        return ModelsChoice("library", "Ollama's library answers")
+    return ModelsChoice("package", f"Ollama's library can't be reached: {problem}")
+
+
 def _forced(what: str, origin: Origin) -> Choice:
     return Choice(origin, f"aikit:toolchain-{what} says so")
 
 
-def _recall(memory: Path) -> dict[str, Origin]:
+def _recall(memory: Path) -> dict[str, Any]:
     try:
         found = json.loads(memory.read_text())
     except (OSError, ValueError):
         return {}
-    return (
-        {what: origin for what, origin in found.items() if origin in ("official", "built")}
-        if isinstance(found, dict)
-        else {}
-    )
+    known = {*get_args(Origin), *get_args(Models)}
+    return {what: origin for what, origin in found.items() if origin in known} if isinstance(found, dict) else {}

@@ -20,7 +20,7 @@ from operations.locks import RunLock
 from operations.passphrase import passphrase
 from operations.progress import Progress
 from operations.project import Project
-from settings import PROJECT, Accelerator, Settings, SettingsError
+from settings import PROJECT, Accelerator, OllamaModel, Settings, SettingsError
 
 if TYPE_CHECKING:
     from components.platform import Machine
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 RELEASES = ("trixie", "bookworm")
 """Debian releases that built images start from."""
+
+SMALL_ANSWER_TOKENS = 1024
+"""Longest answer of the small model, which sometimes finds no end."""
 
 
 @dataclass
@@ -232,19 +235,28 @@ def _tell_left_out(project: Project, settings: Settings, chosen: origins.Origins
         raise Failure(*error.problems, code=Exit.USAGE) from error
     for name, reason in reasons.items():
         say(f"{name}: not deployed ({reason})")
+    if chosen.models and chosen.models.origin == "package":
+        for model in settings.models:
+            if model.from_library:
+                say(f"model {model.name}: not deployed ({chosen.models.reason})")
 
 
 def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", Path]:
     """Make what is built, at the same time where both the engine and base images are missing."""
     from components.platform import Machine
 
-    with ThreadPoolExecutor(max_workers=1 + len(RELEASES), thread_name_prefix="make") as executor:
+    with ThreadPoolExecutor(max_workers=2 + len(RELEASES), thread_name_prefix="make") as executor:
         bases: Mapping[str, Any] = {}
         if chosen.images.origin == "built":
             bases = {release: executor.submit(_base, release) for release in RELEASES}
         engine = executor.submit(_engine_path, project, chosen.engine.origin)
+        small = None
+        if chosen.models and chosen.models.origin == "package":
+            small = executor.submit(_small_model, project)
         return Machine(
-            images=chosen.images.origin, bases={release: base.result() for release, base in bases.items()}
+            images=chosen.images.origin,
+            bases={release: base.result() for release, base in bases.items()},
+            small_model=small and small.result(),
         ), engine.result()
 
 
@@ -274,6 +286,19 @@ def _base(release: str) -> str:
         raise Failure(str(error)) from error
     finally:
         client.close()
+
+
+def _small_model(project: Project) -> OllamaModel:
+    """Have the model that is there where Ollama's library is out of reach."""
+    from toolchain.errors import ToolchainError
+    from toolchain.small_model import NAME, SHA256, small_model
+
+    try:
+        path = small_model(project.cache, reporter(f"model {NAME}"))
+    except ToolchainError as error:
+        raise Failure(str(error)) from error
+    chosen = {"name": NAME, "file": str(path), "sha256": SHA256, "answer_tokens": SMALL_ANSWER_TOKENS}
+    return OllamaModel.model_validate(chosen)
 
 
 def _engine_path(project: Project, origin: origins.Origin) -> Path:

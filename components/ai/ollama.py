@@ -214,6 +214,12 @@ def servers(chosen: settings.Ollama) -> list[str]:
     return [Ollama.name, *(f"{Ollama.name}-{number}" for number in range(2, chosen.replicas + 1))]
 
 
+def without_library(models: Sequence[OllamaModel], small: OllamaModel) -> tuple[OllamaModel, ...]:
+    """Return the models where Ollama's library is out of reach: those from elsewhere, and a small one if the chat had none."""
+    there = tuple(model for model in models if not model.from_library)
+    return there if any(model.purpose == "chat" for model in there) else (small, *there)
+
+
 def source(model: OllamaModel) -> Path:
     """Return the file that a model is made of, as an absolute path."""
     return named_file(model.file).resolve()

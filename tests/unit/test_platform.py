@@ -16,7 +16,7 @@ from components.platform import deploy
 from components.registry import SERVICES, deployed, left_out
 from components.service import NOT_UPDATABLE
 from operations.plan import ROOT, Plan, PlannedResource, record
-from settings import SettingsError, load, parse
+from settings import OllamaModel, SettingsError, load, parse
 
 BUILT = Machine(images="built", bases={"trixie": "aikit/base:trixie", "bookworm": "aikit/base:bookworm"})
 
@@ -384,6 +384,26 @@ def test_programs_get_tokens_for_the_api_and_nothing_else() -> None:
     host = guard.partition("ServerName api.")[2].partition("</VirtualHost>")[0]
     assert "Require claim aud:api" in host
     assert guard.count("AuthType auth-openidc") == 1, "a program's token opens another host, too"
+
+
+@pytest.mark.spec("OLL-02")
+def test_a_small_model_stands_in_for_those_of_a_library_out_of_reach() -> None:
+    small = OllamaModel.model_validate({"name": "small", "file": "small.gguf"})
+    machine = Machine(small_model=small)
+
+    def jobs(*models: dict[str, Any]) -> set[str]:
+        plan = variant("dev", machine, models=list(models))
+        return {
+            item.name.removesuffix("-container")
+            for item in of_type(plan, "Container")
+            if item.name.startswith("model-")
+        }
+
+    by_name: dict[str, Any] = {"name": "llama3.2"}
+    searching: dict[str, Any] = {"name": "nomic", "file": "nomic.gguf", "purpose": "embedding"}
+    assert jobs(by_name) == {"model-small"}
+    assert jobs(by_name, searching) == {"model-small", "model-nomic"}
+    assert jobs(by_name, {"name": "own", "file": "own.gguf"}) == {"model-own"}
 
 
 def test_what_a_machine_cannot_have_is_left_out_and_named() -> None:
