@@ -95,13 +95,16 @@ def cli() -> None:
 @stack_option
 @yes_option
 @json_option
+@click.option("--refresh", is_flag=True, help="Also put right what was changed by hand; see `./aikit drift`.")
 @click.option(
     "--rollback-on-failure",
     is_flag=True,
     help="If it fails half-way, bring the last good deployment back; exit code 1.",
 )
 @click.option("--returns-to", type=int, hidden=True)
-def up(stack: str, yes: bool, as_json: bool, rollback_on_failure: bool, returns_to: int | None) -> int:
+def up(
+    stack: str, yes: bool, as_json: bool, *, refresh: bool, rollback_on_failure: bool, returns_to: int | None
+) -> int:
     """Make the platform what the settings say.
 
     Installs what is missing, checks this machine, the settings and the policies, shows what would change, and changes it after you
@@ -112,7 +115,10 @@ def up(stack: str, yes: bool, as_json: bool, rollback_on_failure: bool, returns_
     from operations import lifecycle
 
     return lifecycle.up(
-        _options(stack, yes=yes, as_json=as_json), rollback_on_failure=rollback_on_failure, returns_to=returns_to
+        _options(stack, yes=yes, as_json=as_json),
+        refresh=refresh,
+        rollback_on_failure=rollback_on_failure,
+        returns_to=returns_to,
     )
 
 
@@ -199,8 +205,8 @@ def history(stack: str, as_json: bool) -> int:
 def drift(stack: str, as_json: bool) -> int:
     """Show what on the running host is not as the program says; exit code 3 if anything differs.
 
-    Each thing that was changed, removed or added by hand, property by property. Nothing is changed, not even the state: `./aikit up`
-    makes it right.
+    Each thing that was changed, removed or added by hand, property by property. Nothing is changed, not even the state: `./aikit up
+    --refresh` makes it right.
     """
     from operations import drift as drifts
 

@@ -41,6 +41,7 @@ class Options:
 def up(
     options: Options,
     *,
+    refresh: bool = False,
     rollback_on_failure: bool = False,
     returns_to: int | None = None,
     rotate: Mapping[str, str] = NOTHING,
@@ -49,6 +50,8 @@ def up(
 
     Args:
         options: of every command.
+        refresh: whether the engine first asks every service what it really is. Without, only containers are looked at, as that would
+            take as long as everything else of a run that changes nothing.
         rollback_on_failure: whether a deployment that fails half-way brings back the last good one.
         returns_to: number of the deployment that this run repeats for another one, which tells people of it; None for an own one.
         rotate: URNs of generated secrets that get new values, by name.
@@ -62,7 +65,7 @@ def up(
     after: history.Entry | None = None
     try:
         with record:
-            return _deploy(options, record, rotate)
+            return _deploy(options, record, rotate, refresh=refresh)
     except Failure as failure:
         if not (rollback_on_failure and record.began):
             raise
@@ -74,7 +77,7 @@ def up(
         messages.send(told, record.entry, after=after)
 
 
-def _deploy(options: Options, record: history.Record, rotate: Mapping[str, str]) -> Exit:
+def _deploy(options: Options, record: history.Record, rotate: Mapping[str, str], *, refresh: bool) -> Exit:
     started = time.monotonic()
     again = record.entry.returns_to is not None
     with prepared(options, "rotate" if rotate else "up") as ready:
@@ -83,18 +86,19 @@ def _deploy(options: Options, record: history.Record, rotate: Mapping[str, str])
         if not again and not history.History(options.project, options.stack).judged(record.entry):
             _check_policies(options)
         with ready.session() as session:
-            refreshed = recover(session, ready.in_docker)
+            recovered = recover(session, ready.in_docker)
+            refresh = refresh and not recovered
             if again:
                 _let_go(options, session)
-                _refuse_loss(session, refresh=not refreshed)
-            elif not options.yes and not _approve(session, rotate, refresh=not refreshed):
+                _refuse_loss(session)
+            elif not options.yes and not _approve(session, rotate, refresh=refresh):
                 record.decline()
                 return Exit.FAILED
             before = session.state() if rotate else state.State()
             record.began = True
             progress = Progress(f"deploying stack {options.stack}")
             try:
-                session.run(progress, session.stack.up, refresh=not refreshed, replace=list(rotate.values()) or None)
+                session.run(progress, session.stack.up, refresh=refresh, replace=list(rotate.values()) or None)
             finally:
                 record.count(progress.changed.values())
                 if rotate:
@@ -153,14 +157,14 @@ def _let_go(options: Options, session: Session) -> None:
             session.stack.unprotect(str(resource["urn"]))
 
 
-def _refuse_loss(session: Session, *, refresh: bool) -> None:
+def _refuse_loss(session: Session) -> None:
     """Refuse a return to an earlier program that would touch data.
 
     Raises:
         Failure: a data volume would be replaced or deleted; nothing was changed.
     """
     progress = Progress(f"comparing stack {session.name}", planning=True)
-    session.run(progress, session.stack.preview, refresh=refresh)
+    session.run(progress, session.stack.preview)
     known = {str(resource["urn"]): resource for resource in session.state().resources}
     for urn, step in progress.changed.items():
         resource = known.get(urn)

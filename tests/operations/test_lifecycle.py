@@ -34,6 +34,12 @@ def test_from_nothing_to_nothing(stack: Tiny) -> None:
     assert stack.docker.containers.get(f"tiny-{name}-app").id == container
     assert stack("preview", "--refresh", "--expect-no-changes").code == 0
 
+    # What a person changed in one that runs is another matter: it is looked for when asked for.
+    stack.docker.containers.get(f"tiny-{name}-app").update(mem_limit="512m", memswap_limit="512m")
+    assert "nothing to change" in stack("up", "--yes").err
+    assert "1 resource changed" in stack("up", "--yes", "--refresh").err
+    assert stack("preview", "--refresh", "--expect-no-changes").code == 0
+
     secret = stack("outputs", "administratorPassword", "--show-secrets")
     assert len(secret.out.strip()) == 20
     hidden = stack("outputs", "administratorPassword")
