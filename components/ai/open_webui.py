@@ -130,6 +130,8 @@ class OpenWebui(Service):
                 "BYPASS_MODEL_ACCESS_CONTROL": "true",
                 # By prompt, not by the model's own interface: a model without one would answer with an error.
                 "DEFAULT_MODEL_PARAMS": '{"function_calling": "legacy"}',
+                # Whoever comes for the first time came to chat, not for the release notes.
+                "DEFAULT_INTERFACE_SETTINGS": '{"showChangelog": false}',
                 # Whose request it is: the queue in front of the models is fair between people.
                 "ENABLE_FORWARD_USER_INFO_HEADERS": "true",
                 **self._models(),
