@@ -105,13 +105,13 @@ def _deploy(options: Options, record: history.Record, rotate: Mapping[str, str],
                     record.rotate(_replaced(rotate, before, session.state()))
             for warning in progress.warnings:
                 warn(warning)
-            _check_health(ready.in_docker)
+            containers = _check_health(ready.in_docker)
             outcome = f"{_count(len(progress.changed))} changed" if progress.changed else "nothing to change"
             say(f"stack {options.stack}: {outcome} ({time.monotonic() - started:.1f} s)")
             outputs = session.state().outputs()
         from operations.views import show_services
 
-        show_services(options, outputs, ready.in_docker.containers())
+        show_services(options, outputs, containers)
     return Exit.OK
 
 
@@ -121,17 +121,18 @@ def _replaced(rotate: Mapping[str, str], before: state.State, after: state.State
     return [name for name, urn in rotate.items() if old.get(urn) != new.get(urn)]
 
 
-def _check_health(in_docker: StackInDocker) -> None:
-    """Check that everything does its work; the engine has waited for what it made, but not for what was there before.
+def _check_health(in_docker: StackInDocker) -> list[Container]:
+    """Return the containers, which all do their work; the engine has waited for what it made, but not for what was there before.
 
     Raises:
         Failure: a container is not healthy; exit code 3.
     """
     deadline = time.monotonic() + HEALTH_SECONDS
     while True:
-        ill = [each for each in in_docker.containers() if each.health not in HEALTHY]
+        containers = in_docker.containers()
+        ill = [each for each in containers if each.health not in HEALTHY]
         if not ill:
-            return
+            return containers
         if time.monotonic() > deadline or any(each.health != "starting" for each in ill):
             raise Failure(
                 *(

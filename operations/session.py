@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -193,7 +193,7 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
         }
         _local_backend(project.backend)
         _tell_left_out(project, settings, chosen)
-        machine, engine_path = _make(project, chosen)
+        machine, engine_and_version = _make(project, chosen)
         if settings.accelerator is Accelerator.AUTO:
             machine = replace(machine, accelerator=_accelerator())
         if chosen.plugins.origin == "built":
@@ -209,7 +209,7 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
                 "PULUMI_HOME": str(project.local / "home"),
                 "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
             }
-        engine = Engine(engine_path, lock)
+        engine = Engine(*engine_and_version, lock)
         work = project.local / "work" / name
         _write_work(work, project.root / f"Pulumi.{name}.yaml", name, before.salt if before else None)
         workspace = QuickWorkspace(
@@ -241,7 +241,7 @@ def _tell_left_out(project: Project, settings: Settings, chosen: origins.Origins
                 say(f"model {model.name}: not deployed ({chosen.models.reason})")
 
 
-def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", Path]:
+def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", tuple[Path, Sequence[int]]]:
     """Make what is built, at the same time where both the engine and base images are missing."""
     from components.platform import Machine
 
@@ -249,7 +249,7 @@ def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", Path]:
         bases: Mapping[str, Any] = {}
         if chosen.images.origin == "built":
             bases = {release: executor.submit(_base, release) for release in RELEASES}
-        engine = executor.submit(_engine_path, project, chosen.engine.origin)
+        engine = executor.submit(_engine, project, chosen.engine.origin)
         small = None
         if chosen.models and chosen.models.origin == "package":
             small = executor.submit(_small_model, project)
@@ -301,23 +301,26 @@ def _small_model(project: Project) -> OllamaModel:
     return OllamaModel.model_validate(chosen)
 
 
-def _engine_path(project: Project, origin: origins.Origin) -> Path:
+def _engine(project: Project, origin: origins.Origin) -> tuple[Path, Sequence[int]]:
+    """Have the engine, and know its version."""
     if origin == "built":
-        from toolchain.engine import engine
+        from toolchain.engine import VERSION, engine
         from toolchain.errors import ToolchainError
 
         try:
-            return engine(project.cache, reporter("engine")) / "pulumi"
+            path = engine(project.cache, reporter("engine")) / "pulumi"
+            return path, [int(part) for part in VERSION.split(".")]
         except ToolchainError as error:
             raise Failure(str(error)) from error
     found = origins.installed_engine()
     if found and found[1] >= origins.OLDEST_ENGINE:
-        return found[0]
+        return found
     from pulumi.automation import PulumiCommand
 
     say("downloading the Pulumi engine")
     try:
-        return Path(PulumiCommand.install(root=str(project.cache / "pulumi")).command)
+        path = Path(PulumiCommand.install(root=str(project.cache / "pulumi")).command)
+        return path, origins.version(path)
     except Exception as error:
         # Whatever the download's shell script came to.
         raise Failure(

@@ -29,7 +29,7 @@ def status(options: Options) -> Exit:
     outputs = (state.read(options.project.state(options.stack)) or state.State()).outputs()
     client = connect()
     try:
-        containers = StackInDocker(client, options.stack).containers(memory=True)
+        containers = StackInDocker(client, options.stack).containers(measured=True)
         watched = _watch(containers)
     finally:
         client.close()
