@@ -91,7 +91,17 @@ local function last(text, name)
     return tonumber(text:match('.*"' .. name .. '":%s*(%d+)')) or 0
 end
 
-local function record(request)
+-- A measurement that fails must not break the answer.
+local function safely(measure)
+    return function(...)
+        local well, reason = pcall(measure, ...)
+        if not well then
+            core.Warning("models.lua: " .. tostring(reason))
+        end
+    end
+end
+
+local count = safely(function(request)
     local model = request.head:match(MODEL) or request.tail:match(MODEL)
     if not model then
         return
@@ -113,24 +123,14 @@ local function record(request)
     add("ollama_generated_tokens_total", generated > 0 and last(tail, "eval_count") or 0)
     observe(sum.histograms.ollama_queue_seconds, request.waited)
     observe(sum.histograms.ollama_first_byte_seconds, request.first_byte - request.start)
-    observe(sum.histograms.ollama_answer_seconds, seconds() - request.start)
-end
+    observe(sum.histograms.ollama_answer_seconds, request.done - request.start)
+end)
 
 local Models = { id = "measures the models' answers", flags = filter.FLT_CFG_FL_HTX }
 Models.__index = Models
 
 function Models:new()
     return setmetatable({ head = "", tail = "" }, Models)
-end
-
--- A measurement that fails must not break the answer.
-local function safely(measure)
-    return function(...)
-        local well, reason = pcall(measure, ...)
-        if not well then
-            core.Warning("models.lua: " .. tostring(reason))
-        end
-    end
 end
 
 Models.start_analyze = safely(function(self, _, channel)
@@ -193,9 +193,28 @@ Models.http_payload = safely(function(self, _, message)
     self.tail = (self.tail .. message:body(length - keep, keep)):sub(-TAIL)
 end)
 
+-- Answers whose numbers were not counted yet. The end of an answer waits for this filter, so they are counted afterwards.
+local pending = {}
+
+local function count_pending()
+    local found = pending
+    pending = {}
+    for _, request in ipairs(found) do
+        count(request)
+    end
+end
+
 Models.http_end = safely(function(self, _, message)
     if message.channel:is_resp() and self.first_byte then
-        record(self)
+        self.done = seconds()
+        pending[#pending + 1] = self
+    end
+end)
+
+core.register_task(function()
+    while true do
+        core.sleep(1)
+        count_pending()
     end
 end)
 
@@ -204,6 +223,7 @@ core.register_filter("models", Models, function(models)
 end)
 
 local function metrics()
+    count_pending()
     local lines = {}
     local function add(format, ...)
         lines[#lines + 1] = format:format(...)
