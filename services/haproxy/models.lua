@@ -187,10 +187,11 @@ Models.http_payload = safely(function(self, _, message)
         return
     end
     if #self.head < HEAD then
-        self.head = self.head .. message:body(0, math.min(length, HEAD))
+        self.head = self.head .. (message:body(0, math.min(length, HEAD)) or "")
     end
+    -- The mark of the end counts as input, but is no text; where it comes alone there is none.
     local keep = math.min(length, TAIL)
-    self.tail = (self.tail .. message:body(length - keep, keep)):sub(-TAIL)
+    self.tail = (self.tail .. (message:body(length - keep, keep) or "")):sub(-TAIL)
 end)
 
 -- Answers whose numbers were not counted yet. The end of an answer waits for this filter, so they are counted afterwards.

@@ -38,21 +38,32 @@ def test_a_program_asks_a_model_and_its_answer_comes_in_parts(platform: Deployed
         authorized = bearer(token(platform, client))
         listed = client.get(f"{platform.url('api')}/v1/models", headers=authorized)
         assert [model["id"] for model in listed.json()["data"]] == ["tiny:latest"]
-        arrived: list[float] = []
-        with client.stream(
-            "POST",
-            f"{platform.url('api')}/v1/chat/completions",
-            json=QUESTION,
-            headers={**authorized, "X-OpenWebUI-User-Id": "somebody"},
-        ) as answer:
-            assert answer.status_code == 200
-            for line in answer.iter_lines():
-                if line.startswith("data: {"):
-                    arrived.append(time.monotonic())
-                    assert json.loads(line.removeprefix("data: "))["object"] == "chat.completion.chunk"
-        assert len(arrived) > 5
-        assert arrived[-1] - arrived[0] > 0.005, "the parts came all at once"
-    assert measured(platform, "ollama_answer_seconds_count", 'consumer="api",model="tiny"') == before + 1
+        asked, took = 0, 0.0
+        # Whoever is busy elsewhere finds all parts there at once.
+        while took < 0.005 and asked < 5:
+            asked += 1
+            arrived = parts(platform, client, authorized)
+            assert len(arrived) > 5
+            took = arrived[-1] - arrived[0]
+        assert took >= 0.005, "the parts came all at once"
+    assert measured(platform, "ollama_answer_seconds_count", 'consumer="api",model="tiny"') == before + asked
+
+
+def parts(platform: Deployed, client: httpx.Client, authorized: dict[str, str]) -> list[float]:
+    """Ask a question, and return when each part of the answer came, in seconds."""
+    arrived: list[float] = []
+    with client.stream(
+        "POST",
+        f"{platform.url('api')}/v1/chat/completions",
+        json=QUESTION,
+        headers={**authorized, "X-OpenWebUI-User-Id": "somebody"},
+    ) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                arrived.append(time.monotonic())
+                assert json.loads(line.removeprefix("data: "))["object"] == "chat.completion.chunk"
+    return arrived
 
 
 @pytest.mark.spec("API-03", "SEC-05")

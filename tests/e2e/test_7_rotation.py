@@ -171,7 +171,7 @@ def test_secrets_are_rotated_under_load(platform: Deployed, browser: Browser, pe
         done = aikit("rotate", "postgres-n8n-password", "redis-password", "n8n-client-secret", "--yes")
     took = time.monotonic() - began
 
-    # Failures: for each service one window, and none where nothing was replaced.
+    # Failures: for each service that was replaced one window, and none where none was.
     after = identities(platform)
     replaced = {name for name in before if before[name] != after[name]}
     assert replaced == {"n8n", "n8n-worker", "open-webui", "redis", "redis-exporter", "sign-in-proxy"}
@@ -192,7 +192,7 @@ def test_secrets_are_rotated_under_load(platform: Deployed, browser: Browser, pe
     }
     REPORT.write_text(json.dumps({"seconds": round(took, 1), **report}, indent=1), encoding="utf-8")
     for client in clients:
-        assert len(client.windows()) <= bool(client.needs & replaced), json.dumps(report[client.name])
+        assert len(client.windows()) <= len(client.needs & replaced), json.dumps(report[client.name])
         assert len(client.tries) > 10
 
     # The old ones open nothing, the new ones do, and Vault has them.
