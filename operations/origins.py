@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from operations.errors import Exit, Failure
 from settings import Settings
@@ -40,19 +40,14 @@ PACKAGES = ("pulumi-docker", "pulumi-keycloak", "pulumi-random", "pulumi-tls")
 """The distributions whose provider plugins the program needs."""
 
 
+_Origin = TypeVar("_Origin", Origin, Models)
+
+
 @dataclass(frozen=True)
-class Choice:
+class Choice(Generic[_Origin]):
     """What was chosen, and the reason that is shown."""
 
-    origin: Origin
-    reason: str
-
-
-@dataclass(frozen=True)
-class ModelsChoice:
-    """Where models come from that are fetched by their names, and the reason that is shown."""
-
-    origin: Models
+    origin: _Origin
     reason: str
 
 
@@ -60,13 +55,13 @@ class ModelsChoice:
 class Origins:
     """The choices of one run."""
 
-    engine: Choice
-    plugins: Choice
-    images: Choice
-    models: ModelsChoice | None
+    engine: Choice[Origin]
+    plugins: Choice[Origin]
+    images: Choice[Origin]
+    models: Choice[Models] | None
     """None where the settings name none that is fetched by its name."""
 
-    def by_name(self) -> dict[str, Choice | ModelsChoice]:
+    def by_name(self) -> dict[str, Choice[Origin] | Choice[Models]]:
         """Return what was chosen, by what it is for."""
         return {what: choice for what, choice in vars(self).items() if choice}
 
@@ -161,7 +156,7 @@ def version(engine: Path) -> tuple[int, ...]:
         return ()
 
 
-def _engine(forced: str, before: Origin | None, probes: Callable[[str], str | None]) -> Choice:
+def _engine(forced: str, before: Origin | None, probes: Callable[[str], str | None]) -> Choice[Origin]:
     if forced == "built":
         return _forced("engine", "built")
     if forced == "auto" and before == "built":
@@ -186,7 +181,7 @@ def _engine(forced: str, before: Origin | None, probes: Callable[[str], str | No
     return Choice("built", f"{why} and {RELEASES} can't be reached: {problem}")
 
 
-def _plugins(forced: str, before: Origin | None, engine: Origin, probes: Callable[[str], str | None]) -> Choice:
+def _plugins(forced: str, before: Origin | None, engine: Origin, probes: Callable[[str], str | None]) -> Choice[Origin]:
     if forced == "built":
         return _forced("plugins", "built")
     if forced == "auto" and engine == "built":
@@ -215,7 +210,9 @@ def missing_plugins() -> list[str]:
     return [f"{name} {number}" for name, number in wanted if not (home / f"resource-{name}-v{number}").is_dir()]
 
 
-def _images(forced: Literal["auto"] | Origin, before: Origin | None, probes: Callable[[str], str | None]) -> Choice:
+def _images(
+    forced: Literal["auto"] | Origin, before: Origin | None, probes: Callable[[str], str | None]
+) -> Choice[Origin]:
     if forced != "auto":
         return _forced("images", forced)
     if before:
@@ -226,18 +223,20 @@ def _images(forced: Literal["auto"] | Origin, before: Origin | None, probes: Cal
     return Choice("built", f"the image registry can't be reached: {problem}")
 
 
-def _models(forced: Literal["auto"] | Models, before: str | None, probes: Callable[[str], str | None]) -> ModelsChoice:
+def _models(
+    forced: Literal["auto"] | Models, before: str | None, probes: Callable[[str], str | None]
+) -> Choice[Models]:
     if forced != "auto":
-        return ModelsChoice(forced, "aikit:toolchain-models says so")
+        return _forced("models", forced)
     if before == "library":
-        return ModelsChoice("library", "as in the runs before")
+        return Choice("library", "as in the runs before")
     problem = probes(MODEL_LIBRARY)
     if problem is None:
-        return ModelsChoice("library", "Ollama's library answers")
-    return ModelsChoice("package", f"Ollama's library can't be reached: {problem}")
+        return Choice("library", "Ollama's library answers")
+    return Choice("package", f"Ollama's library can't be reached: {problem}")
 
 
-def _forced(what: str, origin: Origin) -> Choice:
+def _forced(what: str, origin: _Origin) -> Choice[_Origin]:
     return Choice(origin, f"aikit:toolchain-{what} says so")
 
 

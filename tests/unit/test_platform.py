@@ -386,7 +386,6 @@ def test_programs_get_tokens_for_the_api_and_nothing_else() -> None:
     assert guard.count("AuthType auth-openidc") == 1, "a program's token opens another host, too"
 
 
-@pytest.mark.spec("OLL-02")
 def test_a_small_model_stands_in_for_those_of_a_library_out_of_reach() -> None:
     small = OllamaModel.model_validate({"name": "small", "file": "small.gguf"})
     machine = Machine(small_model=small)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import settings
+from operations import checks
 from settings import Settings, SettingsError, declarations, load, parse
 
 
@@ -27,6 +28,12 @@ def test_each_setting_is_described_and_has_a_default() -> None:
 @pytest.mark.parametrize("stack", ["dev", "prod", "test"])
 def test_the_stacks_files_are_sound(stack: str) -> None:
     assert isinstance(load(stack), Settings)
+
+
+@pytest.mark.parametrize("stack", ["dev", "prod"])
+def test_the_end_to_end_tests_run_beside_a_stack(stack: str) -> None:
+    used = {port for port, _ in checks.ports(load(stack)).values()}
+    assert used.isdisjoint(port for port, _ in checks.ports(load("test")).values())
 
 
 GITHUB = {"name": "hub", "kind": "github", "client_id": "x", "client_secret_file": "x"}
