@@ -938,11 +938,13 @@ def parse(values: Mapping[str, Any]) -> Settings:
             continue
         *group, field = known[key]
         (tree.setdefault(group[0], {}) if group else tree)[field] = value
-    if not problems:
-        try:
-            return Settings.model_validate(tree)
-        except ValidationError as error:
-            problems = list(sentences(error))
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        problems += sentences(error)
+    else:
+        if not problems:
+            return settings
     raise SettingsError(tuple(problems))
 
 

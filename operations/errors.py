@@ -1,6 +1,10 @@
 """How a command ends: its exit codes, and the one exception that carries a message for the person."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from enum import IntEnum
+
+from toolchain.errors import ToolchainError
 
 
 class Exit(IntEnum):
@@ -24,3 +28,12 @@ class Failure(Exception):  # noqa: N818  # it ends a command in an orderly way; 
         super().__init__("\n".join(messages))
         self.messages = messages
         self.code = code
+
+
+@contextmanager
+def tools() -> Generator[None]:
+    """Let the command fail with what the toolchain says it can't make."""
+    try:
+        yield
+    except ToolchainError as error:
+        raise Failure(str(error)) from error

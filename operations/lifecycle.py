@@ -13,7 +13,7 @@ import click
 from operations import checks, history, messages, rollback, state
 from operations.console import confirm, fail, interactive, notes, print_json, say, warn
 from operations.containers import HEALTHY, Container, StackInDocker
-from operations.errors import Exit, Failure
+from operations.errors import Exit, Failure, tools
 from operations.locks import RunLock
 from operations.progress import Progress
 from operations.project import Project, platform
@@ -452,12 +452,9 @@ def ensure_docker(*, agreed: bool) -> None:
     """
     from operations.console import reporter
     from toolchain.docker_engine import ensure_docker as ensure
-    from toolchain.errors import ToolchainError
 
-    try:
+    with tools():
         ensure(reporter("docker"), lambda question: confirm(question, agreed=agreed))
-    except ToolchainError as error:
-        raise Failure(str(error)) from error
 
 
 def _check_policies(options: Options) -> None:

@@ -36,7 +36,7 @@ IMAGE_REGISTRY = "https://registry-1.docker.io/v2/"
 RELEASES = "https://get.pulumi.com/"
 MODEL_LIBRARY = "https://registry.ollama.ai/v2/"
 
-PACKAGES = ("pulumi-docker", "pulumi-keycloak", "pulumi-random", "pulumi-tls")
+PACKAGES = ("pulumi-docker", "pulumi-keycloak", "pulumi-random", "pulumi-tls", "pulumi-vault")
 """The distributions whose provider plugins the program needs."""
 
 

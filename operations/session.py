@@ -15,7 +15,7 @@ import yaml
 
 from operations import origins, state
 from operations.console import reporter, say
-from operations.errors import Exit, Failure
+from operations.errors import Exit, Failure, tools
 from operations.locks import RunLock
 from operations.passphrase import passphrase
 from operations.progress import Progress
@@ -277,26 +277,21 @@ def _accelerator() -> Accelerator:
 def _base(release: str) -> str:
     from operations.containers import connect
     from toolchain.base import base_image
-    from toolchain.errors import ToolchainError
 
     client = connect()
     try:
-        return base_image(client, release, reporter(f"base image {release}"))  # pyright: ignore[reportArgumentType]  # one of RELEASES
-    except ToolchainError as error:
-        raise Failure(str(error)) from error
+        with tools():
+            return base_image(client, release, reporter(f"base image {release}"))  # pyright: ignore[reportArgumentType]  # one of RELEASES
     finally:
         client.close()
 
 
 def _small_model(project: Project) -> OllamaModel:
     """Have the model that is there where Ollama's library is out of reach."""
-    from toolchain.errors import ToolchainError
     from toolchain.small_model import NAME, SHA256, small_model
 
-    try:
+    with tools():
         path = small_model(project.cache, reporter(f"model {NAME}"))
-    except ToolchainError as error:
-        raise Failure(str(error)) from error
     chosen = {"name": NAME, "file": str(path), "sha256": SHA256, "answer_tokens": SMALL_ANSWER_TOKENS}
     return OllamaModel.model_validate(chosen)
 
@@ -305,13 +300,10 @@ def _engine(project: Project, origin: origins.Origin) -> tuple[Path, Sequence[in
     """Have the engine, and know its version."""
     if origin == "built":
         from toolchain.engine import VERSION, engine
-        from toolchain.errors import ToolchainError
 
-        try:
+        with tools():
             path = engine(project.cache, reporter("engine")) / "pulumi"
-            return path, [int(part) for part in VERSION.split(".")]
-        except ToolchainError as error:
-            raise Failure(str(error)) from error
+        return path, [int(part) for part in VERSION.split(".")]
     found = origins.installed_engine()
     if found and found[1] >= origins.OLDEST_ENGINE:
         return found

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from operations.console import confirm, say
-from operations.errors import Exit, Failure
+from operations.errors import Exit, Failure, tools
 from operations.lifecycle import ensure_docker
 from operations.project import Project
-from toolchain.errors import ToolchainError
 from toolchain.packages import install_packages
 
 FOLDERS = ("lint", "unit", "policies", "operations", "e2e", "providers", "toolchain", "services")
@@ -50,9 +49,7 @@ def _need_chromium(*, agreed: bool) -> None:
     if not confirm("The tests need the browser chromium. Install Debian's?", agreed=agreed):
         raise Failure(f"The tests need the browser chromium: {cure}")
     say("installing Debian's chromium ...")
-    try:
+    with tools():
         install_packages(
             ("chromium", "libatomic1"), purpose="install the browser chromium (do it yourself, then try again)"
         )
-    except ToolchainError as error:
-        raise Failure(str(error)) from error

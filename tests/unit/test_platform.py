@@ -15,6 +15,7 @@ from components.images import Machine
 from components.platform import deploy
 from components.registry import SERVICES, deployed, left_out
 from components.service import NOT_UPDATABLE
+from operations import origins
 from operations.plan import ROOT, Plan, PlannedResource, record
 from settings import OllamaModel, SettingsError, load, parse
 
@@ -43,6 +44,11 @@ def services(plan: Plan) -> list[PlannedResource]:
 
 def container(plan: Plan, name: str) -> Any:
     return next(item for item in of_type(plan, "Container") if item.name == f"{name}-container").properties
+
+
+def test_each_plugin_that_the_program_needs_is_looked_for() -> None:
+    kinds = {resource.type.partition(":")[0] for resource in planned("prod").resources}
+    assert {f"pulumi-{kind}" for kind in kinds - {"aikit", "pulumi"}} == set(origins.PACKAGES)
 
 
 STACKS = pytest.mark.parametrize(("stack", "built"), [("dev", False), ("prod", False), ("dev", True)])

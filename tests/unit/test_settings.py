@@ -98,6 +98,12 @@ def test_a_wrong_setting_is_named_with_its_value(values: dict[str, Any], sentenc
     assert any(sentence in problem for problem in caught.value.problems), caught.value.problems
 
 
+def test_every_wrong_setting_is_named_at_once() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse({"modles": [], "https-port": 99999, "domain": "-x"})
+    assert [problem.split()[0] for problem in caught.value.problems] == ["modles", "domain", "https-port"]
+
+
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
