@@ -543,13 +543,18 @@ def _carry(
 
     Docker cannot copy files into a container whose root is read-only, and files in a volume show in no inspection.
     """
+    # Without a file that was there before, the volume is made anew: a carrier adds files and removes none.
+    names = hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()
     volume = docker.Volume(
         f"{name}-files-volume",
         docker.VolumeArgs(
             name=f"{platform.prefix}-{name}-files",
-            labels=[docker.VolumeLabelArgs(label=item.label, value=item.value) for item in platform.labels(name)],
+            labels=[
+                *(docker.VolumeLabelArgs(label=item.label, value=item.value) for item in platform.labels(name)),
+                docker.VolumeLabelArgs(label="aikit.names", value=names),
+            ],
         ),
-        options,
+        pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(delete_before_replace=True)),
     )
     carrier = docker.Container(
         f"{name}-files",

@@ -619,7 +619,7 @@ POLICIES: tuple[Policy, ...] = (
         running=False,
         title="No secret is in an environment or a command line",
         description="docker inspect, crash reports and process lists show them.",
-        cure="put it into a file: *_FILE with files=..., or secret_environment=....",
+        cure="put it into a file: *_FILE with secrets=..., or secret_environment=....",
         severity=Severity.CRITICAL,
     ),
     _policy(
