@@ -252,6 +252,20 @@ def test_every_secret_file_is_written_by_the_agent_before_its_container_starts(s
     assert not any(path.startswith("files/") for path in entries)
 
 
+@pytest.mark.spec("VLT-11")
+def test_a_file_that_is_no_more_does_not_stay_in_its_volume(tmp_path: Path) -> None:
+    """A carrier adds files: without one of them, as after a move into memory, the volume is another one."""
+    file = tmp_path / "credentials"
+    file.write_text("VAULT_TOKEN=hvs.other\n")
+    seal = variant("dev", vault_seal="transit", vault_seal_options=TRANSIT, vault_seal_credentials_file=str(file))
+    (before,), (after,) = (
+        [item for item in of_type(plan, "Volume") if item.name == "vault-files-volume"]
+        for plan in (seal, variant("dev", vault_memory_mb=300))
+    )
+    assert before.properties["labels"] != after.properties["labels"]
+    assert after.options["deleteBeforeReplace"] is True
+
+
 @STACKS
 def test_nothing_but_the_agent_waits_for_vault(stack: str, built: bool) -> None:
     plan = planned(stack, built)
