@@ -129,7 +129,8 @@ class Vault(Service):
             },
             health=Health(
                 command=("sh", "-c", f"test -e {TEMPORARY}/ready && wget -q -O /dev/null {_here()}/v1/sys/health"),
-                interval_seconds=5,
+                # Everything that has secrets waits for it.
+                interval_seconds=3,
                 start_seconds=60,
             ),
             networks=(Network.APPLICATIONS, Network.OBSERVABILITY),
