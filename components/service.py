@@ -462,6 +462,8 @@ def _container(
         # A file's change replaces the container through this label: nothing else of the container tells that it changed.
         labels.append(docker.ContainerLabelArgs(label="aikit.files", value=fingerprint(files)))
     if secrets := container.secret_files:
+        if name not in platform.secret_volumes:
+            raise LookupError(f"container {name} has secrets, but its service does not tell of it in further()")
         mounts.append(
             docker.ContainerVolumeArgs(
                 volume_name=platform.secret_volumes[name], container_path=SECRETS, read_only=True
