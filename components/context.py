@@ -11,8 +11,9 @@ import pulumi_random as random
 
 from components.edge.certificates import Certificates
 from components.images import Images, Machine
+from components.secrets.names import AGENT
 from components.secrets.rotation import PERIODIC, Replacement, Rotation
-from components.service import SIGN_IN_PATH, SIGN_IN_ROLE, Deployment, Network, OidcClient, Route, Service
+from components.service import SIGN_IN_PATH, SIGN_IN_ROLE, Container, Deployment, Network, OidcClient, Route, Service
 from settings import HTTPS, Settings, SettingsError
 
 INTERNAL = frozenset({Network.DATA, Network.ENGINE, Network.OBSERVABILITY, Network.VECTORS})
@@ -31,20 +32,31 @@ class Platform:
         self.docker = docker.Provider("docker")
         self.images = Images(machine, self.docker)
         self.services = {service.name: service for service in services}
+        self.secret_volumes: dict[str, pulumi.Output[str]] = {}
+        """Name of the volume with the secrets of each container that has some, when the agent is declared."""
         self._secrets: dict[str, pulumi.Output[str]] = {}
         self._rotations: dict[str, Rotation] = {}
         self._networks: dict[Network, docker.Network] = {}
+        self._described: dict[str, Mapping[str, Container]] = {}
         self._deployments: dict[str, Deployment] = {}
         self._declaring = ""
         self._used: dict[str, dict[str, pulumi.Output[str]]] = {}
         self.certificates = Certificates(settings, sorted(self.host(route.host) for route in self.routes()))
 
     def deploy(self) -> None:
-        """Declare every service, each after those that it needs."""
-        order = graphlib.TopologicalSorter({name: service.needs for name, service in self.services.items()})
+        """Declare every service, each after those that it needs, and those with secrets after who writes these."""
+        # Last the agent: it has to know everybody's secrets, and has none itself.
+        for name in sorted(self.services, key=lambda name: name == AGENT):
+            self._declaring = name
+            service = self.services[name]
+            self._described[name] = {name: service.container(self), **service.further(self)}
+        secret = self.secret_files()
+        order = graphlib.TopologicalSorter(
+            {name: (*service.needs, *((AGENT,) if secret.get(name) else ())) for name, service in self.services.items()}
+        )
         for name in order.static_order():
             self._declaring = name
-            self._deployments[name] = Deployment(self.services[name], self)
+            self._deployments[name] = Deployment(self.services[name], self, self._described[name])
         for name, deployment in self._deployments.items():
             self._declaring = name
             self.services[name].finish(self, deployment)
@@ -125,6 +137,13 @@ class Platform:
     def secrets(self) -> Mapping[str, Mapping[str, pulumi.Output[str]]]:
         """Return the secrets by the service that uses them and their name; complete when all services are declared."""
         return self._used
+
+    def secret_files(self) -> Mapping[str, Mapping[str, Mapping[str, pulumi.Input[str]]]]:
+        """Return the secrets as files by service, container and name, of the services that are described."""
+        return {
+            service: {name: files for name, container in described.items() if (files := container.secret_files)}
+            for service, described in self._described.items()
+        }
 
     def rotations(self) -> Mapping[str, Mapping[str, Any]]:
         """Return how each secret that the deployment makes is rotated, as plain data by its name.

@@ -21,6 +21,7 @@ from components.observability.prometheus import Prometheus
 from components.observability.redis_exporter import RedisExporter
 from components.observability.telegraf import Telegraf
 from components.pipelines.jenkins import Jenkins
+from components.secrets.agent import SecretsAgent
 from components.secrets.vault import Vault
 from components.service import Service
 from settings import Settings
@@ -32,6 +33,7 @@ SERVICES: tuple[type[Service], ...] = (
     Qdrant,
     Keycloak,
     Vault,
+    SecretsAgent,
     SignInProxy,
     Ollama,
     OpenWebui,

@@ -18,15 +18,28 @@ import pulumi
 import pulumi_docker as docker
 
 from components.images import Image, Machine
+from components.secrets.names import AGENT
 from settings import Role, Settings
 
 if TYPE_CHECKING:
     from components.context import Platform
 
 FILES = "/etc/aikit"
-"""Folder in every container that holds its files: configuration, certificates, secrets."""
+"""Folder in every container that holds its files: configuration and certificates."""
+
+SECRETS = "/run/secrets"
+"""Folder in every container that holds its secrets: files in memory, which the secrets agent writes."""
+
+SECRETS_SIZE = "4m"
+"""What the secrets of one container may take at most; memory is used only for what is there."""
+
+SECRETS_TRIES = 60
+"""How often, a second apart, a container that starts before its secrets are there looks for them before it ends."""
 
 TEMPORARY = "/tmp"  # noqa: S108 -- a file system in memory, of the container alone
+
+ENVIRONMENT = "environment"
+"""File that exports variables to the shell that reads it."""
 
 NOT_UPDATABLE = ["healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "rm"]
 """Properties whose change the Docker provider reports as done without doing it; they replace the container instead."""
@@ -98,22 +111,26 @@ class Container:
     """What a service's container is made of."""
 
     command: tuple[pulumi.Input[str], ...] = ()
-    """Arguments of the image's entrypoint; with ``secret_environment`` the whole command."""
+    """Arguments of the entrypoint; with secrets, where the image's own is not called, the whole command."""
     entrypoint: tuple[str, ...] | None = None
     """Program instead of the image's own."""
     environment: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
     secret_environment: Mapping[str, pulumi.Input[str]] = dataclasses.field(
         default_factory=dict[str, pulumi.Input[str]]
     )
-    """Variables that reach the process from a file, because ``docker inspect`` shows the plain ones."""
+    """Variables that reach the process from a file among its secrets, because ``docker inspect`` shows the plain ones."""
     files: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
-    """Text of each file below ``FILES``."""
+    """Text of each file below ``FILES``. They are on disk, so no secret is among them."""
+    secrets: Mapping[str, pulumi.Input[str]] = dataclasses.field(default_factory=dict[str, pulumi.Input[str]])
+    """Text of each file in ``SECRETS``. The container ends if one is missing when it starts."""
     health: Health
     networks: tuple[Network, ...]
     aliases: tuple[str, ...] = ()
     """Names on the networks beside the service's own."""
     volumes: tuple[DataVolume, ...] = ()
     shares: tuple[SharedVolume, ...] = ()
+    keeps: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
+    """Folder by container whose secrets this one writes there, for the other to read."""
     backs_up: tuple[str, ...] = ()
     """Names of the data volumes, of whatever service, that this container makes backups of."""
     binds: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
@@ -134,6 +151,13 @@ class Container:
     """How long a stop waits before it kills."""
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     """Further arguments of ``docker.Container``, such as devices."""
+
+    @property
+    def secret_files(self) -> Mapping[str, pulumi.Input[str]]:
+        """All its secrets as files, its secret variables among them."""
+        if not self.secret_environment:
+            return self.secrets
+        return {**self.secrets, ENVIRONMENT: environment_file(self.secret_environment)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -309,6 +333,11 @@ class Service(abc.ABC):
     def container(self, platform: "Platform") -> Container:
         """Return what its container is made of."""
 
+    def further(self, platform: "Platform") -> Mapping[str, Container]:
+        """Return what its further containers and jobs that have secrets are made of, by name; ``extend`` makes them."""
+        del platform
+        return {}
+
     def extend(self, platform: "Platform", deployment: "Deployment") -> Sequence[pulumi.Resource]:
         """Make what belongs to it beside its container, and return what the services that need it wait for."""
         del platform, deployment
@@ -322,13 +351,21 @@ class Service(abc.ABC):
 class Deployment(pulumi.ComponentResource):
     """A deployed service: the parent of its resources."""
 
-    def __init__(self, service: Service, platform: "Platform") -> None:
+    def __init__(self, service: Service, platform: "Platform", described: Mapping[str, Container]) -> None:
+        """Make a service.
+
+        Args:
+            service: which one.
+            platform: what it shares with the others.
+            described: what its container is made of, and its further ones that have secrets, by name.
+        """
         super().__init__(f"aikit:{service.area}:{type(service).__name__}", service.name)
         self.service = service
+        self.described = described
         self.options = pulumi.ResourceOptions(parent=self, provider=platform.docker)
         waited = [resource for name in service.needs for resource in platform.ready(name)]
         self.container = deploy_container(
-            service.name, service.image, service.container(platform), platform=platform, parent=self, depends_on=waited
+            service.name, service.image, described[service.name], platform=platform, parent=self, depends_on=waited
         )
         self.ready: tuple[pulumi.Resource, ...] = (self.container, *service.extend(platform, self))
         self.register_outputs({"container": self.container.name})
@@ -411,25 +448,33 @@ def _container(
 ) -> docker.Container:
     options = pulumi.ResourceOptions(parent=parent, provider=platform.docker)
     reference = platform.images.reference(image)
-    files = dict(container.files)
     entrypoints = container.entrypoint
-    if container.secret_environment:
-        files["environment"] = pulumi.Output.secret(pulumi.Output.all(**container.secret_environment)).apply(
-            _environment_file
-        )
-        entrypoints = ("sh", "-c", f'. {FILES}/environment && exec "$@"', "sh")
     mounts = [_data_volume(volume, platform=platform, options=options) for volume in container.volumes]
     labels = platform.labels(name)
     if container.backs_up:
         names = ",".join(f"{platform.prefix}-{volume}" for volume in sorted(container.backs_up))
         labels.append(docker.ContainerLabelArgs(label="aikit.backup", value=names))
     waited = list(depends_on)
-    if files:
+    if files := container.files:
         volume, carrier = _carry(name, reference, files, platform=platform, options=options)
         mounts.append(docker.ContainerVolumeArgs(volume_name=volume.name, container_path=FILES, read_only=True))
         waited.append(carrier)
         # A file's change replaces the container through this label: nothing else of the container tells that it changed.
-        labels.append(docker.ContainerLabelArgs(label="aikit.files", value=_fingerprint(files)))
+        labels.append(docker.ContainerLabelArgs(label="aikit.files", value=fingerprint(files)))
+    if secrets := container.secret_files:
+        if name not in platform.secret_volumes:
+            raise LookupError(f"container {name} has secrets, but its service does not tell of it in further()")
+        mounts.append(
+            docker.ContainerVolumeArgs(
+                volume_name=platform.secret_volumes[name], container_path=SECRETS, read_only=True
+            )
+        )
+        waited += platform.ready(AGENT)
+        labels.append(docker.ContainerLabelArgs(label="aikit.secrets", value=fingerprint(secrets)))
+        entrypoints = ("sh", "-c", _start(secrets), "sh", *(container.entrypoint or ()))
+    mounts += [
+        _secrets_volume(other, path, platform=platform, options=options) for other, path in container.keeps.items()
+    ]
     mounts += [
         docker.ContainerVolumeArgs(
             volume_name=f"{platform.prefix}-{volume.name}", container_path=volume.path, read_only=volume.read_only
@@ -500,13 +545,18 @@ def _carry(
 
     Docker cannot copy files into a container whose root is read-only, and files in a volume show in no inspection.
     """
+    # Without a file that was there before, the volume is made anew: a carrier adds files and removes none.
+    names = hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()
     volume = docker.Volume(
         f"{name}-files-volume",
         docker.VolumeArgs(
             name=f"{platform.prefix}-{name}-files",
-            labels=[docker.VolumeLabelArgs(label=item.label, value=item.value) for item in platform.labels(name)],
+            labels=[
+                *(docker.VolumeLabelArgs(label=item.label, value=item.value) for item in platform.labels(name)),
+                docker.VolumeLabelArgs(label="aikit.names", value=names),
+            ],
         ),
-        options,
+        pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(delete_before_replace=True)),
     )
     carrier = docker.Container(
         f"{name}-files",
@@ -530,6 +580,45 @@ def _carry(
         pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(delete_before_replace=True)),
     )
     return volume, carrier
+
+
+def _secrets_volume(
+    name: str, path: str, *, platform: "Platform", options: pulumi.ResourceOptions
+) -> docker.ContainerVolumeArgs:
+    """Make the volume with a container's secrets: it is in memory, and empty when no running container has it any more."""
+    resource = docker.Volume(
+        f"{name}-secrets-volume",
+        docker.VolumeArgs(
+            name=f"{platform.prefix}-{name}-secrets",
+            driver="local",
+            # For root, who writes, and root's group, in which each service runs.
+            driver_opts={"type": "tmpfs", "device": "tmpfs", "o": f"size={SECRETS_SIZE},mode=0750"},
+            labels=[docker.VolumeLabelArgs(label=item.label, value=item.value) for item in platform.labels(name)],
+        ),
+        options,
+    )
+    platform.secret_volumes[name] = resource.name
+    return docker.ContainerVolumeArgs(volume_name=resource.name, container_path=path)
+
+
+def _start(secrets: Mapping[str, pulumi.Input[str]]) -> str:
+    """Return the script that waits for the secrets and then is replaced by its arguments.
+
+    When Docker or the machine starts again, everything does so at once and in any order, and the secrets are there when Vault is.
+    """
+    lines = [
+        f"tries={SECRETS_TRIES}",
+        f"for file in {' '.join(sorted(secrets))}; do",
+        f"  until [ -r {SECRETS}/$file ]; do",
+        f'    if [ $tries = 0 ]; then echo "start: {SECRETS}/$file is missing" >&2; exit 1; fi',
+        "    tries=$((tries - 1))",
+        "    sleep 1",
+        "  done",
+        "done",
+        *([f". {SECRETS}/{ENVIRONMENT}"] if ENVIRONMENT in secrets else []),
+        'exec "$@"',
+    ]
+    return "\n".join(lines)
 
 
 def _data_volume(
@@ -558,11 +647,14 @@ def _duration(seconds: int) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
 
 
-def _environment_file(values: Mapping[str, str]) -> str:
-    return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(values.items()))
+def environment_file(values: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
+    """Return the text of a file that exports variables to the shell that reads it; secret."""
+    return pulumi.Output.secret(pulumi.Output.all(**values)).apply(
+        lambda known: "".join(f"export {key}={shlex.quote(value)}\n" for key, value in sorted(known.items()))
+    )
 
 
-def _fingerprint(files: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
+def fingerprint(files: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
     """Return a hash of the files; it may be shown, because every secret among them is long and random."""
     digest = pulumi.Output.all(**files).apply(
         lambda values: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -21,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, cast
 
+from components.secrets.names import files
 from operations import plan as plans
 from operations.plan import Plan, PlanError, PlannedResource, Value
 from policies import check as policies
@@ -122,6 +123,21 @@ _KEYS: Mapping[str, str] = {
 
 _FILES_LABEL = "aikit.files"
 """The label by which a container is replaced when one of its files changes."""
+_SECRETS_LABEL = "aikit.secrets"
+"""The same for its secrets, which are in an entry of Vault that the agent reads."""
+_CONTENT = "envs[CONTENT]"
+"""Where the agent is told that an entry changes, which replaces it, too."""
+_ENTRY = "vault:kv/secretV2:SecretV2"
+_ENTRIES = files("")
+"""What the names of such entries begin with; the name of the container follows."""
+
+
+_HASHES = {
+    f"labels[{_FILES_LABEL}]": "files",
+    f"labels[{_SECRETS_LABEL}]": "secrets",
+    _CONTENT: "entries in Vault",
+}
+"""What has changed where the new value says nothing to a reader."""
 
 
 class Action(StrEnum):
@@ -396,13 +412,15 @@ def _spread(
         for path, value in values.items():
             for reference in plans.REFERENCE.findall(json.dumps(value, ensure_ascii=False)):
                 references[reference[2:].rpartition(".")[0]].append((urn, path))
-    waiting = sorted(replaced)
+    waiting = sorted(replaced | {urn for urn, found in changed.items() if found and _keeps_secrets(pairs[urn][1])})
     while waiting:
         source = waiting.pop()
         name = pairs[source][1].name
         reached = [(urn, path) for urn, path in references[name] if urn != source]
         if any(_top(item.path) == "uploads" for item in changed[source]):
             reached += [(urn, f"labels[{_FILES_LABEL}]") for urn in _readers(source, pairs)]
+        if _keeps_secrets(pairs[source][1]):
+            reached += _users(source, pairs)
         for urn, path in sorted(set(reached)):
             if any(item.path == path for item in changed[urn]):
                 continue
@@ -417,6 +435,8 @@ def _spread(
             if item.replaces:
                 replaced.add(urn)
                 # Once more, even if it was replaced already: now its files may change, too.
+                waiting.append(urn)
+            elif _keeps_secrets(pairs[urn][1]):
                 waiting.append(urn)
     return replaced
 
@@ -433,6 +453,26 @@ def _readers(source: str, pairs: Mapping[str, tuple[PlannedResource, PlannedReso
         and resource.type == _CONTAINER
         and _FILES_LABEL in labels(resource.properties)
     ]
+
+
+def _keeps_secrets(resource: PlannedResource) -> bool:
+    """Whether it is an entry of Vault with the secrets of a container."""
+    return resource.type == _ENTRY and str(resource.properties.get("name")).startswith(_ENTRIES)
+
+
+def _users(source: str, pairs: Mapping[str, tuple[PlannedResource, PlannedResource]]) -> list[tuple[str, str]]:
+    """Return who is replaced when an entry of secrets changes, and where: the container that they are of, and the agent."""
+    container = str(pairs[source][1].properties["name"]).removeprefix(_ENTRIES)
+    found: list[tuple[str, str]] = []
+    for urn, (_, resource) in pairs.items():
+        if resource.type != _CONTAINER:
+            continue
+        told = labels(resource.properties)
+        if _SECRETS_LABEL in told and told.get("aikit.service") == container:
+            found.append((urn, f"labels[{_SECRETS_LABEL}]"))
+        elif source in resource.dependencies:
+            found.append((urn, _CONTENT))
+    return found
 
 
 def _change(
@@ -601,8 +641,8 @@ def lines_of(change: ResourceChange) -> list[str]:
     """Return the property changes of a resource as the lines of a diff."""
     lines: list[str] = []
     for item in change.changes:
-        if item.path == f"labels[{_FILES_LABEL}]":
-            lines.append("! its files change (replaces it)")
+        if item.path in _HASHES:
+            lines.append(f"! its {_HASHES[item.path]} change (replaces it)")
             continue
         marks = (
             " (replaces it)" if item.replaces else " (THE PROVIDER SAYS DONE AND DOES NOT DO IT)" if item.silent else ""

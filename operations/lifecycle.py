@@ -24,6 +24,9 @@ HEALTH_SECONDS = 120
 """How long a container may be starting after a deployment; those that were made in it have started by then."""
 
 
+VAULT = "vault"
+"""The service that the containers' secrets come from."""
+
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -311,6 +314,8 @@ def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
 def recover(session: Session, in_docker: StackInDocker) -> bool:
     """Put right what a killed run or a person left: orphans are removed, and the engine told of containers that do not run.
 
+    It is told, too, of what Vault has lost.
+
     Returns:
         Whether the engine has just looked at everything in Docker, so that no further refresh is needed. Where a container is
         missing, it must be none: asking a service that does not run for its users or roles would fail.
@@ -326,7 +331,12 @@ def recover(session: Session, in_docker: StackInDocker) -> bool:
         in_docker.remove_networks(_indented, keep=identifiers)
     if everything_runs(known, containers) and not known.pending:
         return False
-    if targets := known.in_docker() or [str(resource["urn"]) for resource in known.resources[:1]]:
+    targets = known.in_docker()
+    vault = any(each.service == VAULT and each.health == "healthy" and each.id in identifiers for each in containers)
+    if vault and not known.outdated_logins():
+        # Nothing starts without what is in it, and where that was lost only this tells the engine.
+        targets += known.in_vault()
+    if targets := targets or [str(resource["urn"]) for resource in known.resources[:1]]:
         _look_again(session, targets, clear_pending_creates=bool(known.pending))
     return True
 

@@ -18,13 +18,13 @@ SOURCES = {"random:index/randomPassword:RandomPassword": "result", "tls:index/pr
 
 
 def kept(planned: Plan) -> Mapping[str, set[str]]:
-    """Return the generated secrets by the path of the entry that holds them."""
+    """Return the generated secrets by the path of the entry that holds them; those of containers are made of these."""
     made = set(generated(planned))
     return {
         str(resource.properties["name"]): made
         & set(re.findall(r"\$\{([\w-]+)\.", str(resource.properties["dataJson"])))
         for resource in planned.resources
-        if resource.type == ENTRY
+        if resource.type == ENTRY and not str(resource.properties["name"]).startswith(names.files(""))
     }
 
 
@@ -45,7 +45,8 @@ def document() -> str:
             "# Inventory of secrets",
             "",
             f"Written by `python -m operations.secret_inventory` from the graph of the stack `{STACK}`. A secret that two services share",
-            "is in the entries of both. [secrets.md](secrets.md) says how to read and change them.",
+            "is in the entries of both. What each container reads as files is made of them, in `secret/files/<container>`.",
+            "[secrets.md](secrets.md) says how to read and change them.",
             "",
             "| entry in Vault | who reads it, beside administrators | secrets |",
             "|---|---|---|",

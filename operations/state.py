@@ -42,6 +42,10 @@ class State:
             if resource["type"].startswith("docker:") and not holds_data(resource)
         ]
 
+    def in_vault(self) -> list[str]:
+        """Return the URNs of what is kept in Vault."""
+        return [str(resource["urn"]) for resource in self.resources if resource["type"].startswith("vault:")]
+
     def outdated_logins(self) -> bool:
         """Whether a provider logs in with a secret that has got a new value since: a run was cut off between the two.
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from policies.model import Environment, Finding, Policy, Severity, Subject
-from policies.values import labels, mapping, mappings, number, secret, texts, unknown
+from policies.values import UNKNOWN, labels, mapping, mappings, number, secret, texts, unknown
 
 CONTAINER = "docker:index/container:Container"
 REMOTE_IMAGE = "docker:index/remoteImage:RemoteImage"
@@ -47,6 +47,8 @@ _RESULT_OF_IMAGE = re.compile(r"^\$\{[\w./-]+\.(imageId|repoDigest|imageName|id|
 _VERSION = re.compile(r"\d")
 _MOVING = frozenset({"latest", "stable", "edge", "main", "master", "nightly", "alpine", "lts", "dev", "develop"})
 _CREDENTIALS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+_GENERATED = re.compile(r"\$\{[A-Za-z0-9_][\w.:/-]*\.(result|privateKeyPem)\}")
+"""A reference to what generates secrets; a plan shows it where a text is nothing but one secret."""
 _SECRET_NAME = re.compile(r"(?:^|_)(PASSWORD|PASSWD|PASS|PASSPHRASE|SECRET|TOKEN|KEY|APIKEY|CREDENTIALS?)(?:_|$)")
 _HARMLESS_VALUE = re.compile(
     r"^(|true|false|yes|no|on|off|none|null|-?\d+(\.\d+)?[a-z]{0,2}|/[\w./-]*)$", re.IGNORECASE
@@ -365,6 +367,16 @@ def _plain_secrets(subject: Subject) -> Iterator[Finding]:
             yield Finding(text=f"It has a secret in its {where}, which docker inspect and ps show", item=where)
 
 
+def _secrets_on_disk(subject: Subject) -> Iterator[Finding]:
+    for file in mappings(subject.properties.get("uploads")):
+        name = str(file.get("file", ""))
+        content = file.get("content")
+        if secret(content) or (isinstance(content, str) and _GENERATED.search(content)):
+            yield Finding(text=f"Its file {name} has a secret, and is in a volume on the disk", item=name)
+        elif isinstance(content, str) and UNKNOWN in content:
+            yield _not_known(f"Its file {name}")
+
+
 def _logs(subject: Subject) -> Iterator[Finding]:
     driver = subject.properties.get("logDriver")
     options = mapping(subject.properties.get("logOpts"))
@@ -619,8 +631,17 @@ POLICIES: tuple[Policy, ...] = (
         running=False,
         title="No secret is in an environment or a command line",
         description="docker inspect, crash reports and process lists show them.",
-        cure="put it into a file: *_FILE with files=..., or secret_environment=....",
+        cure="put it into a file: *_FILE with secrets=..., or secret_environment=....",
         severity=Severity.CRITICAL,
+    ),
+    _policy(
+        "secrets-in-memory",
+        _secrets_on_disk,
+        running=False,
+        title="No secret is in a file on the disk",
+        description="Whoever gets the disk, a copy or a backup of it would have the secret.",
+        cure="move the file from files=... to secrets=... of the container.",
+        severity=Severity.HIGH,
     ),
     _policy(
         "log-rotation",

@@ -15,6 +15,7 @@ from components.images import N8N, Image
 from components.secrets.rotation import Replacement, Rotation
 from components.service import (
     FILES,
+    SECRETS,
     TEMPORARY,
     Alert,
     Container,
@@ -46,6 +47,12 @@ OPEN_PATHS = ("/webhook/", "/webhook-test/", "/webhook-waiting/", "/form/", "/fo
 
 SAMPLE_KEY_FILE = "sample-webhook-key"
 """File with the key that callers of the sample webhook must send."""
+
+START = "/docker-entrypoint.sh"
+"""The image's own start."""
+
+SAMPLES = "n8n-samples"
+"""Name of the job that imports the samples."""
 
 SCRIPTS = ROOT / "services" / "n8n"
 
@@ -144,7 +151,7 @@ class N8n(Service):
         chosen = self.settings.n8n
         rules = self.settings.keycloak
         return Container(
-            command=("start",),
+            command=(START, "start"),
             environment={
                 **_environment(platform, chosen.memory_mb),
                 "EXTERNAL_HOOK_FILES": f"{FILES}/sign-in.js",
@@ -158,11 +165,11 @@ class N8n(Service):
                 "N8N_INSTANCE_OWNER_EMAIL": rules.administrator_email,
                 "N8N_INSTANCE_OWNER_FIRST_NAME": rules.administrator,
                 "N8N_INSTANCE_OWNER_LAST_NAME": "",
-                "N8N_INSTANCE_OWNER_PASSWORD_HASH_FILE": f"{FILES}/owner-password-hash",
+                "N8N_INSTANCE_OWNER_PASSWORD_HASH_FILE": f"{SECRETS}/owner-password-hash",
             },
-            files={
-                **_files(platform),
-                "sign-in.js": (SCRIPTS / "sign-in.js").read_text(encoding="utf-8"),
+            files={**_files(platform), "sign-in.js": (SCRIPTS / "sign-in.js").read_text(encoding="utf-8")},
+            secrets={
+                **_secrets(platform),
                 "sign-in-key": sign_in_proxy.identity_key(platform, HOST),
                 # Of no password: it has bcrypt's form, and people sign in at Keycloak alone.
                 "owner-password-hash": pulumi.Output.concat(
@@ -178,25 +185,28 @@ class N8n(Service):
             stop_seconds=30,
         )
 
-    def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
-        """Import the samples, each once."""
-        job = deploy_job(
-            "n8n-samples",
-            self.image,
-            Container(
+    def further(self, platform: Platform) -> Mapping[str, Container]:
+        """Return the job that imports the samples, each once."""
+        return {
+            SAMPLES: Container(
                 entrypoint=("node", f"{FILES}/samples.js"),
                 environment=_environment(platform, 512),
-                files={
-                    **_files(platform),
-                    "samples.js": (SCRIPTS / "samples.js").read_text(encoding="utf-8"),
-                    "samples.json": _samples(platform),
-                },
+                files={**_files(platform), "samples.js": (SCRIPTS / "samples.js").read_text(encoding="utf-8")},
+                secrets={**_secrets(platform), "samples.json": _samples(platform)},
                 health=Health(command=("true",)),
                 networks=(Network.DATA,),
                 user=USER,
                 memory_mb=768,
                 temporary={TEMPORARY: 64},
-            ),
+            )
+        }
+
+    def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
+        """Import the samples."""
+        job = deploy_job(
+            SAMPLES,
+            self.image,
+            deployment.described[SAMPLES],
             platform=platform,
             parent=deployment,
             depends_on=[deployment.container],
@@ -229,13 +239,14 @@ class N8nWorker(Service):
         """Return the container of a worker; when it is stopped, it finishes what it has begun."""
         chosen = self.settings.n8n
         return Container(
-            command=("worker", f"--concurrency={chosen.concurrency}"),
+            command=(START, "worker", f"--concurrency={chosen.concurrency}"),
             environment={
                 **_environment(platform, chosen.worker_memory_mb),
                 "QUEUE_HEALTH_CHECK_ACTIVE": "true",
                 "N8N_GRACEFUL_SHUTDOWN_TIMEOUT": str(chosen.stop_seconds),
             },
             files=_files(platform),
+            secrets=_secrets(platform),
             health=_health(),
             networks=(Network.APPLICATIONS, Network.DATA, Network.OBSERVABILITY),
             user=USER,
@@ -244,18 +255,23 @@ class N8nWorker(Service):
             stop_seconds=chosen.stop_seconds + 10,
         )
 
+    def further(self, platform: Platform) -> Mapping[str, Container]:
+        """Return the further workers."""
+        return {f"{self.name}-{number}": self.container(platform) for number in range(2, self.settings.n8n.workers + 1)}
+
     def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
         """Make the further workers."""
         return [
             deploy_container(
-                f"{self.name}-{number}",
+                name,
                 self.image,
-                self.container(platform),
+                container,
                 platform=platform,
                 parent=deployment,
                 depends_on=platform.ready(N8n.name),
             )
-            for number in range(2, self.settings.n8n.workers + 1)
+            for name, container in deployment.described.items()
+            if name != self.name
         ]
 
 
@@ -269,15 +285,15 @@ def _environment(platform: Platform, memory_mb: int) -> Mapping[str, pulumi.Inpu
         "DB_POSTGRESDB_HOST": "postgres",
         "DB_POSTGRESDB_DATABASE": DATABASE,
         "DB_POSTGRESDB_USER": DATABASE,
-        "DB_POSTGRESDB_PASSWORD_FILE": f"{FILES}/database-password",
+        "DB_POSTGRESDB_PASSWORD_FILE": f"{SECRETS}/database-password",
         "DB_POSTGRESDB_POOL_SIZE": "8",
         "EXECUTIONS_MODE": "queue",
         "OFFLOAD_MANUAL_EXECUTIONS_TO_WORKERS": "true",
         "QUEUE_BULL_REDIS_HOST": "redis",
         "QUEUE_BULL_REDIS_DB": str(QUEUE_DATABASE),
-        "QUEUE_BULL_REDIS_PASSWORD_FILE": f"{FILES}/redis-password",
-        "N8N_ENCRYPTION_KEY_FILE": f"{FILES}/encryption-key",
-        "N8N_USER_MANAGEMENT_JWT_SECRET_FILE": f"{FILES}/session-key",
+        "QUEUE_BULL_REDIS_PASSWORD_FILE": f"{SECRETS}/redis-password",
+        "N8N_ENCRYPTION_KEY_FILE": f"{SECRETS}/encryption-key",
+        "N8N_USER_MANAGEMENT_JWT_SECRET_FILE": f"{SECRETS}/session-key",
         # Files of workflows are in the database, too: workers share no disk.
         "N8N_DEFAULT_BINARY_DATA_MODE": "database",
         "EXECUTIONS_DATA_MAX_AGE": str(chosen.keep_hours),
@@ -297,8 +313,11 @@ def _environment(platform: Platform, memory_mb: int) -> Mapping[str, pulumi.Inpu
 
 
 def _files(platform: Platform) -> Mapping[str, pulumi.Input[str]]:
+    return {"authority.pem": pulumi.Output.from_input(platform.certificates.authority)}
+
+
+def _secrets(platform: Platform) -> Mapping[str, pulumi.Input[str]]:
     return {
-        "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
         "database-password": postgres.password(platform, DATABASE),
         "redis-password": platform.secret(redis.PASSWORD),
         "encryption-key": platform.secret("n8n-encryption-key", 48, rotation=ENCRYPTION),

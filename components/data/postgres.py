@@ -8,6 +8,7 @@ from components.context import Platform
 from components.images import POSTGRES, Image
 from components.service import (
     FILES,
+    SECRETS,
     TEMPORARY,
     Container,
     Database,
@@ -21,6 +22,8 @@ from components.service import (
 from settings import ROOT
 
 USER = "999"
+JOB = "postgres-databases"
+"""Name of the job that makes the databases."""
 
 
 def password_name(database: str) -> str:
@@ -69,13 +72,11 @@ class Postgres(Service):
                 *(part for key, value in options.items() for part in ("-c", f"{key}={value}")),
             ),
             environment={
-                "POSTGRES_PASSWORD_FILE": f"{FILES}/password",
+                "POSTGRES_PASSWORD_FILE": f"{SECRETS}/password",
                 "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C --auth-host=scram-sha-256",
             },
-            files={
-                "password": platform.secret("postgres-password"),
-                "start.sh": (ROOT / "services" / "postgres" / "start.sh").read_text(encoding="utf-8"),
-            },
+            files={"start.sh": (ROOT / "services" / "postgres" / "start.sh").read_text(encoding="utf-8")},
+            secrets={"password": platform.secret("postgres-password")},
             health=Health(
                 command=("pg_isready", "--quiet", "--host=127.0.0.1", "--username=postgres"), interval_seconds=5
             ),
@@ -88,29 +89,35 @@ class Postgres(Service):
             stop_seconds=60,
         )
 
-    def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
-        """Make the databases that the services ask for; what exists stays, and each password is set anew."""
+    def further(self, platform: Platform) -> Mapping[str, Container]:
+        """Return the job that makes the databases that the services ask for; what exists stays, and each password is set anew."""
         databases = [database for service in platform.services.values() for database in service.databases()]
         secrets = {password_name(database.name): password(platform, database.name) for database in databases}
         secrets |= {name: platform.secret(name) for database in databases for name in database.secrets}
         script = pulumi.Output.secret(pulumi.Output.all(**secrets)).apply(lambda values: _script(databases, values))
-        job = deploy_job(
-            "postgres-databases",
-            self.image,
-            Container(
+        return {
+            JOB: Container(
                 command=(
                     "sh",
                     "-c",
-                    f'PGPASSWORD="$(cat {FILES}/password)" exec psql --no-psqlrc --quiet --file={FILES}/databases.sql',
+                    f'PGPASSWORD="$(cat {SECRETS}/password)" exec psql --no-psqlrc --quiet --file={SECRETS}/databases.sql',
                 ),
                 environment={"PGHOST": "postgres", "PGUSER": "postgres", "PGDATABASE": "postgres"},
-                files={"password": platform.secret("postgres-password"), "databases.sql": script},
+                secrets={"password": platform.secret("postgres-password"), "databases.sql": script},
                 health=Health(command=("true",)),
                 networks=(Network.DATA,),
                 user=USER,
                 memory_mb=128,
                 temporary={TEMPORARY: 8},
-            ),
+            )
+        }
+
+    def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
+        """Make the databases."""
+        job = deploy_job(
+            JOB,
+            self.image,
+            deployment.described[JOB],
             platform=platform,
             parent=deployment,
             depends_on=[deployment.container],

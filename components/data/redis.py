@@ -4,7 +4,7 @@ import pulumi
 
 from components.context import Platform
 from components.images import REDIS, Image
-from components.service import FILES, Container, DataVolume, Health, Network, Service
+from components.service import SECRETS, Container, DataVolume, Health, Network, Service
 
 PASSWORD = "redis-password"  # noqa: S105 -- the name of a secret
 
@@ -36,11 +36,11 @@ class Redis(Service):
             "\n",
         )
         return Container(
-            command=("redis-server", f"{FILES}/redis.conf"),
-            files={"redis.conf": configuration, "password": platform.secret(PASSWORD)},
+            command=("docker-entrypoint.sh", "redis-server", f"{SECRETS}/redis.conf"),
+            secrets={"redis.conf": configuration, "password": platform.secret(PASSWORD)},
             health=Health(
                 # The exit code of redis-cli is 0 even for an error, so the answer is compared.
-                command=("sh", "-c", f'REDISCLI_AUTH="$(cat {FILES}/password)" redis-cli ping | grep -q PONG'),
+                command=("sh", "-c", f'REDISCLI_AUTH="$(cat {SECRETS}/password)" redis-cli ping | grep -q PONG'),
                 interval_seconds=5,
             ),
             networks=(Network.DATA,),

@@ -6,6 +6,7 @@ from components.identity import sign_in_proxy
 from components.images import HAPROXY, Image
 from components.service import (
     FILES,
+    SECRETS,
     TEMPORARY,
     Container,
     Health,
@@ -109,7 +110,6 @@ class Haproxy(Service):
             command=("haproxy", "-W", "-db", "-f", f"{FILES}/haproxy.cfg"),
             files={
                 "haproxy.cfg": configuration(platform),
-                "certificate.pem": platform.certificates.bundle,
                 "models.lua": (ROOT / "services" / "haproxy" / "models.lua").read_text(encoding="utf-8"),
                 "keep-alive": _keep_alives(settings),
                 "unavailable.http": PAGE.format(
@@ -125,6 +125,7 @@ class Haproxy(Service):
                     text="Too many requests are waiting for an answer. Please try again in a moment.",
                 ),
             },
+            secrets={"certificate.pem": platform.certificates.bundle},
             health=Health(command=http_health(METRICS_PORT, "/healthz"), interval_seconds=5, start_seconds=20),
             networks=(Network.EDGE, Network.APPLICATIONS, Network.MODELS, Network.OBSERVABILITY),
             aliases=tuple(sorted({platform.host(route.host) for route in platform.routes()})),
@@ -265,7 +266,7 @@ frontend http
     http-request redirect code 308 location https://%[hdr(host),field(1,:)]{port}%[capture.req.uri]
 
 frontend https
-    bind :{settings.https_port} ssl crt {FILES}/certificate.pem alpn h2,http/1.1
+    bind :{settings.https_port} ssl crt {SECRETS}/certificate.pem alpn h2,http/1.1
     http-request capture hdr(host) len 64
     stick-table type ipv6 size 100k expire 30s store http_req_rate(10s)
     http-request track-sc0 src unless {{ path_beg {" ".join(ASSETS)} }}

@@ -11,6 +11,7 @@ from components.identity import keycloak, realm
 from components.images import SIGN_IN_PROXY, Image
 from components.service import (
     FILES,
+    SECRETS,
     SIGN_IN_PATH,
     SIGN_IN_ROLE,
     TEMPORARY,
@@ -100,9 +101,9 @@ class SignInProxy(Service):
             command=("-DFOREGROUND", "-f", f"{FILES}/apache2.conf"),
             files={
                 "apache2.conf": configuration(platform, guarded),
-                "secrets.conf": pulumi.Output.concat(passphrase, *secrets),
                 "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
             },
+            secrets={"secrets.conf": pulumi.Output.concat(passphrase, *secrets)},
             health=Health(command=http_health(PORT, HEALTH_PATH), interval_seconds=5, start_seconds=20),
             networks=(Network.APPLICATIONS, Network.OBSERVABILITY),
             user="33",
@@ -133,7 +134,7 @@ def configuration(platform: Platform, guarded: Sequence[tuple[str, Route]]) -> s
     hosts = "\n".join(_host(platform, service, route) for service, route in guarded)
     return f"""\
 {modules}
-Include {FILES}/secrets.conf
+Include {SECRETS}/secrets.conf
 Listen {PORT}
 ServerName sign-in-proxy
 ServerTokens Prod

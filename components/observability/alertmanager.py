@@ -8,7 +8,19 @@ import yaml
 from components.context import Platform
 from components.images import ALERTMANAGER, Image
 from components.observability.rules import WATCHDOG
-from components.service import FILES, Alert, Container, DataVolume, Health, Metrics, Network, Route, Service, Severity
+from components.service import (
+    FILES,
+    SECRETS,
+    Alert,
+    Container,
+    DataVolume,
+    Health,
+    Metrics,
+    Network,
+    Route,
+    Service,
+    Severity,
+)
 from settings import Monitoring, Role, read_file
 
 HOST = "alerts"
@@ -66,7 +78,8 @@ class Alertmanager(Service):
                 # One server: no cluster to find.
                 "--cluster.listen-address=",
             ),
-            files={"alertmanager.yml": configuration(chosen), **_secrets(chosen)},
+            files={"alertmanager.yml": configuration(chosen)},
+            secrets=_secrets(chosen),
             health=Health(
                 command=("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/-/healthy"),
                 interval_seconds=10,
@@ -108,7 +121,7 @@ def configuration(chosen: Monitoring) -> str:
     if chosen.slack_webhook_file:
         receiver["slack_configs"] = [
             {
-                "api_url_file": f"{FILES}/{SLACK}",
+                "api_url_file": f"{SECRETS}/{SLACK}",
                 "send_resolved": True,
                 "title": TITLE,
                 "text": TEXT,
@@ -117,7 +130,7 @@ def configuration(chosen: Monitoring) -> str:
     if chosen.discord_webhook_file:
         receiver["discord_configs"] = [
             {
-                "webhook_url_file": f"{FILES}/{DISCORD}",
+                "webhook_url_file": f"{SECRETS}/{DISCORD}",
                 "send_resolved": True,
                 "title": TITLE,
                 "message": TEXT,
@@ -135,7 +148,7 @@ def configuration(chosen: Monitoring) -> str:
                 "html": "",
                 "text": TEXT,
                 **(
-                    {"auth_username": chosen.email_user, "auth_password_file": f"{FILES}/{EMAIL}"}
+                    {"auth_username": chosen.email_user, "auth_password_file": f"{SECRETS}/{EMAIL}"}
                     if chosen.email_user
                     else {}
                 ),

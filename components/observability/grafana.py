@@ -15,6 +15,7 @@ from components.observability import alertmanager, prometheus
 from components.secrets.rotation import Replacement, Rotation
 from components.service import (
     FILES,
+    SECRETS,
     TEMPORARY,
     Container,
     Database,
@@ -118,13 +119,15 @@ class Grafana(Service):
             files={
                 "grafana.ini": configuration(platform),
                 "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
-                "client-secret": realm.client_secret(platform, CLIENT),
-                "database-password": postgres.password(platform, "grafana"),
-                "secret-key": platform.secret("grafana-secret-key", 48, rotation=ENCRYPTION),
                 "provisioning/datasources/aikit.yaml": data_sources(),
                 "provisioning/dashboards/aikit.yaml": dashboard_folder(),
                 "provisioning/alerting/aikit.yaml": alerting(),
                 **{f"dashboards/{uid}.json": text for uid, text in dashboards.items()},
+            },
+            secrets={
+                "client-secret": realm.client_secret(platform, CLIENT),
+                "database-password": postgres.password(platform, "grafana"),
+                "secret-key": platform.secret("grafana-secret-key", 48, rotation=ENCRYPTION),
             },
             health=Health(
                 command=("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/api/health"),
@@ -162,14 +165,14 @@ def configuration(platform: Platform) -> str:
             "host": "postgres:5432",
             "name": "grafana",
             "user": "grafana",
-            "password": f"$__file{{{FILES}/database-password}}",
+            "password": f"$__file{{{SECRETS}/database-password}}",
             "ssl_mode": "disable",
             "max_open_conn": "20",
         },
         "security": {
             # Nobody signs in past Keycloak, so there is no first account with a password.
             "disable_initial_admin_creation": "true",
-            "secret_key": f"$__file{{{FILES}/secret-key}}",
+            "secret_key": f"$__file{{{SECRETS}/secret-key}}",
             "cookie_secure": "true",
             "cookie_samesite": "lax",
             "disable_gravatar": "true",
@@ -188,7 +191,7 @@ def configuration(platform: Platform) -> str:
             "auto_login": "true",
             "allow_sign_up": "true",
             "client_id": CLIENT,
-            "client_secret": f"$__file{{{FILES}/client-secret}}",
+            "client_secret": f"$__file{{{SECRETS}/client-secret}}",
             "scopes": "openid email profile",
             "auth_url": f"{openid}/auth",
             "token_url": f"{openid}/token",

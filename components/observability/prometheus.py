@@ -10,6 +10,7 @@ from components.images import PROMETHEUS, Image
 from components.observability import alertmanager, blackbox_exporter, rules
 from components.service import (
     FILES,
+    SECRETS,
     TEMPORARY,
     Alert,
     Container,
@@ -92,14 +93,14 @@ class Prometheus(Service):
             # The garbage collector works harder before the limit instead of the kernel killing at it.
             environment={"GOMEMLIMIT": f"{chosen.memory_mb * 9 // 10}MiB"},
             files={
-                **{
-                    metrics.secret: platform.secret(metrics.secret)
-                    for service in services
-                    for metrics in service.metrics()
-                    if metrics.secret
-                },
                 "prometheus.yml": configuration(chosen, services, probes),
                 "rules.yml": yaml.safe_dump(rules.document(services), sort_keys=False, allow_unicode=True, width=1000),
+            },
+            secrets={
+                metrics.secret: platform.secret(metrics.secret)
+                for service in services
+                for metrics in service.metrics()
+                if metrics.secret
             },
             health=Health(
                 command=("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/-/healthy"),
@@ -152,7 +153,7 @@ def _job(service: Service) -> dict[str, Any]:
             {"targets": [f"{service.name}:{metrics.port}"], "labels": {"__metrics_path__": metrics.path}}
             for metrics in measured
         ],
-        **({"authorization": {"credentials_file": f"{FILES}/{secret}"}} if secret else {}),
+        **({"authorization": {"credentials_file": f"{SECRETS}/{secret}"}} if secret else {}),
         **(
             {
                 "metric_relabel_configs": [

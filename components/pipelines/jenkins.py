@@ -8,6 +8,7 @@ from components.identity import keycloak, realm
 from components.images import JENKINS, Image, Machine
 from components.service import (
     FILES,
+    SECRETS,
     TEMPORARY,
     Container,
     DataVolume,
@@ -110,7 +111,7 @@ class Jenkins(Service):
             entrypoint=("bash", "-c", START),
             environment={
                 "CASC_JENKINS_CONFIG": f"{FILES}/jenkins.yaml",
-                "SECRETS": f"{FILES}/secrets",
+                "SECRETS": SECRETS,
                 "JAVA_OPTS": " ".join(
                     (
                         "-Djenkins.install.runSetupWizard=false",
@@ -124,8 +125,8 @@ class Jenkins(Service):
                 "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
                 "jenkins.yaml": configuration(platform),
                 "plugins.txt": "".join(f"{name}:{version}\n" for name, version in sorted(PLUGINS.items())),
-                "secrets/client-secret": realm.client_secret(platform, CLIENT),
             },
+            secrets={"client-secret": realm.client_secret(platform, CLIENT)},
             health=Health(command=http_health(PORT, "/login"), interval_seconds=15, start_seconds=600),
             networks=(Network.APPLICATIONS,),
             volumes=(DataVolume(name="jenkins-data", path=HOME),),

@@ -13,6 +13,8 @@ SHARED = "shared"
 PEOPLE = "people"
 """Folder with a folder for each person."""
 CERTIFICATES = f"{PLATFORM}/certificates"
+FILES = "files"
+"""Folder with an entry for each container: its secrets as files, by the file's name."""
 
 PKI = "pki"
 """The engine that issues certificates."""
@@ -22,6 +24,9 @@ PKI_ROLE = "internal"
 DEPLOYMENT = "deployment"
 """Role by which the deployment logs in, and the policy of what it may do."""
 DEPLOYMENT_SECRET = "vault-deployment-secret"  # noqa: S105 -- the name of one
+AGENT = "secrets-agent"
+"""Service that writes the containers' secrets, the role by which it logs in, and the policy of what it may read."""
+AGENT_SECRET = "secrets-agent-secret"  # noqa: S105 -- the name of one
 SERVICE_LOGINS = "services"
 """Where services log in: an AppRole for each, of the service's name."""
 SIGN_IN = "oidc"
@@ -35,3 +40,8 @@ AUDIT = "stdout"
 def entry(service: str) -> str:
     """Return the path of a service's secrets."""
     return f"{SERVICES}/{service}"
+
+
+def files(container: str) -> str:
+    """Return the path of a container's secrets."""
+    return f"{FILES}/{container}"

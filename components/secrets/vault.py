@@ -1,7 +1,7 @@
 """Vault: keeps every secret, and says who may read which."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pulumi
 import pulumi_vault as vault
@@ -11,6 +11,7 @@ from components.identity import keycloak, realm
 from components.images import VAULT, Image
 from components.secrets import names, pki
 from components.service import (
+    ENVIRONMENT,
     FILES,
     TEMPORARY,
     Alert,
@@ -25,6 +26,7 @@ from components.service import (
     Route,
     Service,
     Severity,
+    environment_file,
 )
 from settings import ROOT, SEALS, Role, SettingsError, read_file
 from settings import Vault as VaultSettings
@@ -46,10 +48,14 @@ HOUR = 3600
 
 
 class Vault(Service):
-    """The keeper of the secrets. It unseals itself; nothing waits for it, because the graph has every secret that it writes here."""
+    """The keeper of the secrets. It unseals itself; the secrets agent brings what it keeps into the containers' memory."""
 
     name = "vault"
     area = "secrets"
+
+    _mount: vault.Mount
+    _options: pulumi.ResourceOptions
+    """Of everything that is made in it; both are made before anything else is."""
 
     @property
     def image(self) -> Image:
@@ -93,7 +99,10 @@ class Vault(Service):
         )
 
     def container(self, platform: Platform) -> Container:
-        """Return Vault's container. The key that opens the data is in a volume of its own."""
+        """Return Vault's container. The key that opens the data is in a volume of its own.
+
+        Its own secrets are on disk: nobody could write them into memory before it runs.
+        """
         chosen = self.settings.vault
         issued = platform.certificates.issue(
             "vault-certificate",
@@ -105,20 +114,23 @@ class Vault(Service):
             # Whatever the image's entrypoint is: the script decides.
             entrypoint=("env",),
             command=("sh", f"{FILES}/start.sh"),
-            secret_environment=credentials(chosen),
             files={
                 "start.sh": (ROOT / "services" / "vault" / "start.sh").read_text(encoding="utf-8"),
                 "vault.hcl": configuration(chosen),
-                "deployment.hcl": deployment_policy(),
-                "deployment-secret": platform.secret(names.DEPLOYMENT_SECRET, 48),
+                f"{names.DEPLOYMENT}.hcl": deployment_policy(),
+                f"{names.DEPLOYMENT}-secret": platform.secret(names.DEPLOYMENT_SECRET, 48),
+                f"{names.AGENT}.hcl": agent_policy(),
+                f"{names.AGENT}-secret": platform.secret(names.AGENT_SECRET, 48),
                 "certificate.pem": issued.certificate,
                 "key.pem": issued.key,
                 "authority.pem": issued.authority,
                 **({} if chosen.seal == "file" else {"seal": chosen.seal}),
+                **({ENVIRONMENT: environment_file(seal)} if (seal := credentials(chosen)) else {}),
             },
             health=Health(
                 command=("sh", "-c", f"test -e {TEMPORARY}/ready && wget -q -O /dev/null {_here()}/v1/sys/health"),
-                interval_seconds=5,
+                # Everything that has secrets waits for it.
+                interval_seconds=3,
                 start_seconds=60,
             ),
             networks=(Network.APPLICATIONS, Network.OBSERVABILITY),
@@ -134,8 +146,8 @@ class Vault(Service):
             stop_seconds=30,
         )
 
-    def finish(self, platform: Platform, deployment: Deployment) -> None:
-        """Write every secret into Vault, and say who may read it."""
+    def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
+        """Write down every access, and keep the containers' secrets for the agent, which waits for them."""
         parent = pulumi.ResourceOptions(parent=deployment)
         provider = vault.Provider(
             "vault-provider",
@@ -153,37 +165,47 @@ class Vault(Service):
         audit = vault.Audit(
             "vault-audit", vault.AuditArgs(type="file", path=names.AUDIT, options={"file_path": "stdout"}), options
         )
-        options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[audit]))
-        sign_in = _sign_in(platform, options)
-        _people(sign_in, platform, options)
-        _secrets(platform, options)
-        pki.declare(platform, options)
+        self._options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[audit]))
+        self._mount = vault.Mount(
+            "vault-mount",
+            vault.MountArgs(
+                path=names.MOUNT, type="kv", options={"version": "2"}, description="Every secret of the platform"
+            ),
+            self._options,
+        )
+        return [
+            _entry(names.files(container), files, self._mount, self._options)
+            for described in platform.secret_files().values()
+            for container, files in described.items()
+        ]
+
+    def finish(self, platform: Platform, deployment: Deployment) -> None:
+        """Write every secret into Vault by its service, too, say who may read it, and issue certificates."""
+        del deployment
+        sign_in = _sign_in(platform, self._options)
+        _people(sign_in, platform, self._options)
+        _secrets(platform, self._mount, self._options)
+        pki.declare(platform, self._options)
 
 
 def _here() -> str:
     return f"http://127.0.0.1:{PORT}"
 
 
-def _secrets(platform: Platform, options: pulumi.ResourceOptions) -> None:
+def _secrets(platform: Platform, mount: vault.Mount, options: pulumi.ResourceOptions) -> None:
     """Make an entry for each service, which that service alone may read."""
-    mount = vault.Mount(
-        "vault-mount",
-        vault.MountArgs(
-            path=names.MOUNT, type="kv", options={"version": "2"}, description="Every secret of the platform"
-        ),
-        options,
-    )
     logins = vault.AuthBackend(
         "vault-service-logins",
         vault.AuthBackendArgs(path=names.SERVICE_LOGINS, type="approle", description="Logins of services"),
         options,
     )
     _entry(names.CERTIFICATES, platform.certificates.secrets, mount, options)
+    files = platform.secret_files()
     for service, values in sorted(platform.secrets().items()):
         _entry(names.entry(service), values, mount, options)
         policy = vault.Policy(
             f"vault-policy-service-{service}",
-            vault.PolicyArgs(name=f"service-{service}", policy=service_policy(service)),
+            vault.PolicyArgs(name=f"service-{service}", policy=service_policy(service, files[service])),
             options,
         )
         vault.approle.AuthBackendRole(
@@ -201,9 +223,9 @@ def _secrets(platform: Platform, options: pulumi.ResourceOptions) -> None:
 
 
 def _entry(
-    path: str, values: Mapping[str, pulumi.Output[str]], mount: vault.Mount, options: pulumi.ResourceOptions
-) -> None:
-    vault.kv.SecretV2(
+    path: str, values: Mapping[str, pulumi.Input[str]], mount: vault.Mount, options: pulumi.ResourceOptions
+) -> vault.kv.SecretV2:
+    return vault.kv.SecretV2(
         f"vault-{path.replace('/', '-')}",
         vault.kv.SecretV2Args(
             mount=mount.path,
@@ -370,7 +392,7 @@ def deployment_policy() -> str:
             *(
                 rule(f"{names.MOUNT}/{kind}/{area}/*", *change)
                 for kind in ("data", "metadata")
-                for area in (names.SERVICES, names.PLATFORM)
+                for area in (names.SERVICES, names.PLATFORM, names.FILES)
             ),
             # It makes the authority and says what that issues; it issues nothing itself.
             rule(f"{names.PKI}/issuers/generate/intermediate/internal", "create", "update"),
@@ -382,10 +404,15 @@ def deployment_policy() -> str:
     )
 
 
-def service_policy(service: str) -> str:
-    """Return what a service may do: read its own entry."""
-    path = names.entry(service)
-    return rule(f"{names.MOUNT}/data/{path}", "read") + rule(f"{names.MOUNT}/metadata/{path}", "read")
+def service_policy(service: str, containers: Iterable[str]) -> str:
+    """Return what a service may do: read its own entry, and those of its containers."""
+    paths = [names.entry(service), *(names.files(container) for container in sorted(containers))]
+    return "".join(rule(f"{names.MOUNT}/{kind}/{path}", "read") for path in paths for kind in ("data", "metadata"))
+
+
+def agent_policy() -> str:
+    """Return what the secrets agent may do: read the containers' secrets."""
+    return rule(f"{names.MOUNT}/data/{names.FILES}/*", "read")
 
 
 def admin_policy() -> str:

@@ -94,7 +94,7 @@ async function main() {
 		password: readFileSync(process.env.DB_POSTGRESDB_PASSWORD_FILE, 'utf8'),
 	});
 	await client.connect();
-	const samples = JSON.parse(readFileSync('/etc/aikit/samples.json', 'utf8'));
+	const samples = JSON.parse(readFileSync('/run/secrets/samples.json', 'utf8'));
 	// Workflows name their credentials.
 	for (const kind of ['credentials', 'workflows']) await importOnce(client, kind, samples[kind]);
 	await renewSecrets(client, samples.credentials);

@@ -15,7 +15,7 @@ const MEMBER = { slug: 'global:member' };
 const OWNER = 'global:owner';
 const SIGN_OUT = '/oauth2/logout';
 
-const key = readFileSync('/etc/aikit/sign-in-key');
+const key = readFileSync('/run/secrets/sign-in-key');
 
 const own = createRequire(require.main.filename);
 const { Container } = own('@n8n/di');

@@ -5,7 +5,7 @@
 # change it; nothing else could after the file has changed, because the former password is gone then.
 set -eu
 
-FILE=/etc/aikit/password
+FILE=/run/secrets/password
 # In the data, so that a restored copy of it has its own.
 KNOWN="$PGDATA/password-digest"
 

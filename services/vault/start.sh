@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts Vault, initialises it once, unseals it, and gives the deployment a login of its own.
+# Starts Vault, initialises it once, unseals it, and gives the deployment and the secrets agent a login each.
 #
 # Vault is unsealed at a start only: a seal that a person orders in an emergency holds until the container is restarted.
 # Secrets pass through files and variables of this shell, never through arguments, which other processes could see.
@@ -12,7 +12,7 @@ STORAGE=/vault/file
 KEY=/vault/config/unseal-key
 # In the storage: says that the key was kept, so that there may be something to lose.
 KEPT="$STORAGE/key-kept"
-# In the storage: checksum of what the deployment may do.
+# In the storage: checksum of what those may do.
 GRANTED="$STORAGE/granted"
 READY=/tmp/ready
 
@@ -94,19 +94,18 @@ root() {
 }
 
 login() {
-    vault write -field=token auth/approle/login role_id=deployment "secret_id=@$FILES/deployment-secret" >/dev/null 2>&1
+    vault write -field=token auth/approle/login "role_id=$1" "secret_id=@$FILES/$1-secret" >/dev/null 2>&1
 }
 
-# What the deployment needs to do the rest. May run any number of times.
+# Gives a role its policy, and a login that is valid for these times. May run any number of times.
 grant() {
-    vault auth list -format=json | grep -q '"approle/"' || vault auth enable approle >/dev/null
-    vault policy write deployment "$FILES/deployment.hcl" >/dev/null
+    vault policy write "$1" "$FILES/$1.hcl" >/dev/null
     # Together with the role go the secrets that were valid before.
-    vault delete auth/approle/role/deployment >/dev/null
-    vault write auth/approle/role/deployment token_policies=deployment token_ttl=15m token_max_ttl=1h >/dev/null
-    vault write auth/approle/role/deployment/role-id role_id=deployment >/dev/null
-    vault write auth/approle/role/deployment/custom-secret-id "secret_id=@$FILES/deployment-secret" >/dev/null
-    say "the deployment has its login"
+    vault delete "auth/approle/role/$1" >/dev/null
+    vault write "auth/approle/role/$1" "token_policies=$1" "token_ttl=$2" "token_max_ttl=$3" >/dev/null
+    vault write "auth/approle/role/$1/role-id" "role_id=$1" >/dev/null
+    vault write "auth/approle/role/$1/custom-secret-id" "secret_id=@$FILES/$1-secret" >/dev/null
+    say "$1 has its login"
 }
 
 rm -f "$READY"
@@ -121,6 +120,7 @@ fi
 mkdir -p "$STORAGE/raft"
 
 # Credentials of another system's seal are the server's alone: the commands below would take VAULT_TOKEN for theirs.
+if [ -f "$FILES/environment" ]; then . "$FILES/environment"; fi
 vault server "-config=$FILES/vault.hcl" &
 server=$!
 unset VAULT_TOKEN
@@ -133,10 +133,14 @@ if [ "$(status initialized)" != true ]; then initialise; fi
 if ! recovers; then vault write sys/unseal "key=@$KEY" >/dev/null; fi
 wait_until active active
 
-wanted="$(cat "$0" "$FILES/deployment.hcl" | sha256sum)"
-if [ "$(cat "$GRANTED" 2>/dev/null || true)" != "$wanted" ] || ! login; then
+wanted="$(cat "$0" "$FILES/deployment.hcl" "$FILES/secrets-agent.hcl" | sha256sum)"
+if [ "$(cat "$GRANTED" 2>/dev/null || true)" != "$wanted" ] || ! login deployment || ! login secrets-agent; then
     [ -n "${VAULT_TOKEN:-}" ] || root
-    grant
+    vault auth list -format=json | grep -q '"approle/"' || vault auth enable approle >/dev/null
+    # The deployment does the rest.
+    grant deployment 15m 1h
+    # It runs all the time.
+    grant secrets-agent 1h 24h
     printf '%s\n' "$wanted" >"$GRANTED"
 fi
 if [ -n "${VAULT_TOKEN:-}" ]; then

@@ -67,7 +67,7 @@ def test_only_the_proxy_publishes_ports_and_its_certificate_is_not_world_readabl
         for bindings in container.attrs["HostConfig"]["PortBindings"].values():
             if container.labels["aikit.service"] != "haproxy":
                 assert {binding["HostIp"] for binding in bindings} == {"127.0.0.1"}, container.name
-    assert platform.run("haproxy", "stat", "-c", "%a", "/etc/aikit/certificate.pem").strip() == "440"
+    assert platform.run("haproxy", "stat", "-c", "%a", "/run/secrets/certificate.pem").strip() == "440"
 
 
 @pytest.mark.spec("OLL-03", "K-04")

@@ -30,7 +30,7 @@ def ask(platform: Deployed, question: str = "Who are you?", **headers: str) -> A
 
 
 def key(platform: Deployed) -> dict[str, str]:
-    return {"X-Api-Key": platform.run("n8n", "cat", "/etc/aikit/sample-webhook-key")}
+    return {"X-Api-Key": platform.run("n8n", "cat", "/run/secrets/sample-webhook-key")}
 
 
 @pytest.mark.spec("BASE-03", "SSO-07", "SSO-08", "SSO-09", "SSO-22")

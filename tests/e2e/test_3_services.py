@@ -15,7 +15,7 @@ def sql(platform: Deployed, database: str, query: str) -> str:
 
 
 def redis(platform: Deployed, *command: str) -> str:
-    script = 'export REDISCLI_AUTH="$(cat /etc/aikit/password)"; exec redis-cli "$@"'
+    script = 'export REDISCLI_AUTH="$(cat /run/secrets/password)"; exec redis-cli "$@"'
     return platform.run("redis", "sh", "-c", script, "sh", *command).strip()
 
 
@@ -104,13 +104,16 @@ def test_every_container_is_limited_and_hardened(platform: Deployed) -> None:
 
 @pytest.mark.spec("VLT-11", "VLT-12", "CFG-03")
 def test_no_inspection_log_or_state_shows_a_secret(platform: Deployed) -> None:
-    environment = platform.run("open-webui", "cat", "/etc/aikit/environment")
+    environment = platform.run("open-webui", "cat", "/run/secrets/environment")
     secrets = {
         line.split("=", 1)[1].strip().strip("'")
         for line in environment.splitlines()
         if "_KEY=" in line or "_SECRET=" in line
     }
-    secrets |= {platform.outputs["administratorPassword"], platform.run("redis", "cat", "/etc/aikit/password").strip()}
+    secrets |= {
+        platform.outputs["administratorPassword"],
+        platform.run("redis", "cat", "/run/secrets/password").strip(),
+    }
     assert len(secrets) >= 4
     assert all(len(secret) >= 16 for secret in secrets)
     for container in platform.docker.containers.list(all=True, filters={"label": f"aikit.stack={STACK}"}):

@@ -13,7 +13,7 @@ import yaml
 import settings
 from components.observability import alertmanager, blackbox_exporter, rules
 from components.registry import SERVICES
-from components.service import FILES, TEMPORARY
+from components.service import FILES, SECRETS, TEMPORARY
 from tests.e2e.conftest import ASK_MODEL, STACK, Deployed, aikit
 from tests.unit.alert_cases import promtool_tests
 
@@ -300,12 +300,12 @@ def test_every_channel_delivers_and_alerts_are_grouped_muted_and_silenced(platfo
         }
     ).monitoring
     files = {
-        "alertmanager.yml": alertmanager.configuration(chosen),
-        alertmanager.SLACK: f"http://{RECEIVER}:9000/slack",
-        alertmanager.DISCORD: f"http://{RECEIVER}:9000/discord",
+        f"{FILES}/alertmanager.yml": alertmanager.configuration(chosen),
+        f"{SECRETS}/{alertmanager.SLACK}": f"http://{RECEIVER}:9000/slack",
+        f"{SECRETS}/{alertmanager.DISCORD}": f"http://{RECEIVER}:9000/discord",
     }
     write = " && ".join(
-        f"echo {base64.b64encode(text.encode()).decode()} | base64 -d > {FILES}/{name}" for name, text in files.items()
+        f"echo {base64.b64encode(text.encode()).decode()} | base64 -d > {path}" for path, text in files.items()
     )
     server: Any = platform.docker.containers.run(
         platform.container("alertmanager").image.id,
@@ -318,7 +318,7 @@ def test_every_channel_delivers_and_alerts_are_grouped_muted_and_silenced(platfo
         command=[],
         name=f"aikit-{STACK}-alert-channels",
         user="65534",
-        tmpfs={FILES: "mode=1777", TEMPORARY: "mode=1777"},
+        tmpfs={FILES: "mode=1777", SECRETS: "mode=1777", TEMPORARY: "mode=1777"},
         network=f"aikit-{STACK}-observability",
         detach=True,
     )

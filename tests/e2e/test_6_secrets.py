@@ -1,12 +1,14 @@
 """Vault on the running platform: it has every secret, tells each who may know it, and nothing else shows one."""
 
 import dataclasses
+import io
 import json
 import re
 import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,6 +22,7 @@ from playwright.sync_api import Browser
 from components.registry import SERVICES
 from components.secrets import names
 from components.secrets.vault import CONSOLE
+from components.service import SECRETS
 from operations import secret_inventory
 from operations.plan import ROOT, plan
 from tests.e2e.conftest import STACK, Deployed, aikit
@@ -101,7 +104,7 @@ def test_vault_has_every_secret_as_it_is_used(platform: Deployed, everything: di
             assert expected <= everything.get(path, {}).keys(), path
     assert everything["services/keycloak"]["administrator-password"] == platform.passwords["admin"]
     password = everything["services/open-webui"]["redis-password"]
-    assert platform.run("redis", "cat", "/etc/aikit/password") == password
+    assert platform.run("redis", "cat", f"{SECRETS}/password") == password
     assert "BEGIN CERTIFICATE" in everything["platform/certificates"]["certificate-bundle"]
 
 
@@ -182,15 +185,7 @@ def test_an_administrator_issues_a_certificate_that_the_platform_trusts(platform
 def test_neither_docker_nor_a_log_nor_the_state_shows_a_secret(
     platform: Deployed, everything: dict[str, dict[str, str]]
 ) -> None:
-    secrets = {
-        (path, name): part
-        for path, values in everything.items()
-        for name, value in values.items()
-        # Of a PEM the lines that are the key's own: its head is the same everywhere, and certificates are public.
-        for part in (_private_lines(value) if "-----BEGIN" in value else [value])
-    }
-    assert len(secrets) > 20
-    assert all(len(value) >= SHORTEST for value in secrets.values())
+    secrets = parts(everything)
     shown = {
         f"state {file.name}": file.read_text(encoding="utf-8", errors="replace")
         for file in (ROOT / ".aikit").rglob("*")
@@ -202,6 +197,76 @@ def test_neither_docker_nor_a_log_nor_the_state_shows_a_secret(
         shown[f"log {container.name}"] = container.logs().decode(errors="replace")
     found = [(place, *secret) for place, text in shown.items() for secret, value in secrets.items() if value in text]
     assert not found
+
+
+ON_DISK = {
+    "vault-files": {"deployment-secret", "key.pem", "secrets-agent-secret"},
+    "secrets-agent-files": {"secret-id"},
+}
+"""Files with secrets by volume: those that open Vault."""
+
+
+def parts(everything: dict[str, dict[str, str]]) -> dict[tuple[str, str], str]:
+    """Return of each secret what tells that a text has it."""
+    secrets = {
+        (path, name): part
+        for path, values in everything.items()
+        for name, value in values.items()
+        # Of a PEM the lines that are the key's own: its head is the same everywhere, and certificates are public.
+        for part in (_private_lines(value) if "-----BEGIN" in value else [value])
+    }
+    assert len(secrets) > 20
+    assert all(len(value) >= SHORTEST for value in secrets.values())
+    return secrets
+
+
+def running(platform: Deployed) -> list[Any]:
+    """Return the containers that run all the time."""
+    return platform.docker.containers.list(filters={"label": f"aikit.stack={STACK}"})
+
+
+def volume(platform: Deployed, name: str) -> dict[str, bytes]:
+    """Return the files of a volume as a container finds them that mounts it now."""
+    image = platform.container("vault").image.id
+    reader: Any = platform.docker.containers.create(
+        image, entrypoint=["true"], volumes={f"aikit-{STACK}-{name}": {"bind": "/volume", "mode": "ro"}}
+    )
+    try:
+        content = io.BytesIO(b"".join(reader.get_archive("/volume")[0]))
+    finally:
+        reader.remove()
+    with tarfile.open(fileobj=content) as archive:
+        return {
+            item.name.removeprefix("volume/"): file.read()
+            for item in archive.getmembers()
+            if item.isfile() and (file := archive.extractfile(item))
+        }
+
+
+@pytest.mark.spec("VLT-11", "VLT-12", "CFG-03")
+def test_secrets_are_in_memory_and_those_on_a_disk_open_vault_alone(
+    platform: Deployed, everything: dict[str, dict[str, str]]
+) -> None:
+    secrets = parts(everything)
+    used = [container for container in running(platform) if "aikit.secrets" in container.labels]
+    assert {"haproxy", "keycloak", "n8n", "postgres", "redis"} <= {item.labels["aikit.service"] for item in used}
+    for container in used:
+        mounts = container.exec_run(["cat", "/proc/mounts"]).output.decode().splitlines()
+        (mount,) = (line for line in mounts if line.split()[1] == SECRETS)
+        assert mount.startswith(f"tmpfs {SECRETS} tmpfs ro,"), container.name
+    found: dict[str, set[str]] = {}
+    for each in platform.docker.volumes.list(filters={"label": f"aikit.stack={STACK}"}):
+        # What services do with secrets in their own data is theirs: Keycloak keeps those of its clients in its database.
+        if "aikit.data" in each.attrs["Labels"] or (each.attrs["Options"] or {}).get("type") == "tmpfs":
+            continue
+        name = each.name.removeprefix(f"aikit-{STACK}-")
+        if those := {
+            file
+            for file, content in volume(platform, name).items()
+            if any(secret.encode() in content for secret in secrets.values())
+        }:
+            found[name] = those
+    assert found == ON_DISK
 
 
 def _private_lines(pem: str) -> Iterator[str]:
@@ -276,7 +341,7 @@ def test_the_commands_of_the_documentation_work(platform: Deployed, browser: Bro
         if found := re.search(r"serial_number\s+(\S+)", done.stdout):
             serial = found[1]
         if command.endswith("-field=redis-password secret/services/redis"):
-            assert done.stdout.strip() == platform.run("redis", "cat", "/etc/aikit/password")
+            assert done.stdout.strip() == platform.run("redis", "cat", f"{SECRETS}/password")
 
 
 def _command_line(platform: Deployed, folder: Path) -> str:
@@ -290,6 +355,29 @@ def _command_line(platform: Deployed, folder: Path) -> str:
     with tarfile.open(archive) as opened:
         opened.extract("vault", folder, filter="data")
     return str(folder / "vault")
+
+
+@pytest.mark.spec("VLT-02", "VLT-11")
+def test_after_a_restart_of_everything_the_secrets_are_in_memory_again(
+    platform: Deployed, everything: dict[str, dict[str, str]]
+) -> None:
+    containers = running(platform)
+    with ThreadPoolExecutor(max_workers=len(containers)) as executor:
+        list(executor.map(lambda container: container.stop(timeout=60), containers))
+        assert volume(platform, "redis-secrets") == {}, "memory ends with who uses it"
+        # As Docker does it: all at once, those that need secrets before those that have them.
+        waiting = sorted(containers, key=lambda container: container.labels["aikit.service"] in {"vault", names.AGENT})
+        list(executor.map(lambda container: container.start(), waiting))
+    deadline = time.monotonic() + 300
+    while late := [item.name for item in running(platform) if item.attrs["State"]["Health"]["Status"] != "healthy"]:
+        assert time.monotonic() < deadline, f"not healthy: {late}"
+        time.sleep(1)
+    assert len(running(platform)) == len(containers)
+    for service in ("haproxy", "postgres", "redis"):
+        assert platform.container(service).attrs["RestartCount"] == 0, f"{service} did not wait for its secrets"
+    assert platform.run("redis", "cat", f"{SECRETS}/password") == everything["services/redis"]["redis-password"]
+    with platform.client() as client:
+        assert client.get(f"{platform.url('chat')}/health").status_code == 200
 
 
 @pytest.mark.spec("VLT-02", "VLT-03")

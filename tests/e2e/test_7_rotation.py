@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 import settings
 from components.identity.names import CLIENT_SECRET
 from components.secrets import names
-from components.service import FILES
+from components.service import SECRETS
 from tests.e2e.conftest import STACK, Deployed, Person, aikit
 from tests.e2e.test_3_automation import ask, key
 from tests.e2e.test_3_services import sql
@@ -95,7 +95,7 @@ def identities(platform: Deployed) -> Mapping[str, str]:
 
 def secret(platform: Deployed, service: str, file: str) -> str:
     """Return what a service's file holds."""
-    return platform.run(service, "cat", f"{FILES}/{file}")
+    return platform.run(service, "cat", f"{SECRETS}/{file}")
 
 
 def refused_by_keycloak(platform: Deployed, client_id: str, value: str) -> bool:
@@ -174,7 +174,7 @@ def test_secrets_are_rotated_under_load(platform: Deployed, browser: Browser, pe
     # Failures: for each service that was replaced one window, and none where none was.
     after = identities(platform)
     replaced = {name for name in before if before[name] != after[name]}
-    assert replaced == {"n8n", "n8n-worker", "open-webui", "redis", "redis-exporter", "sign-in-proxy"}
+    assert replaced == {"n8n", "n8n-worker", "open-webui", "redis", "redis-exporter", "secrets-agent", "sign-in-proxy"}
     report = {
         client.name: {
             "requests": len(client.tries),
@@ -234,10 +234,11 @@ def test_what_was_taken_at_the_first_start_only_is_rotated_too(platform: Deploye
         "n8n-sample-webhook-key",
         CLIENT_SECRET,
         names.DEPLOYMENT_SECRET,
+        names.AGENT_SECRET,
         "certificate-key",
     )
     former = {name: secret(platform, service, file) for name, service, file in SUPERUSER_AND_SAMPLE}
-    login = stored(platform, browser, "vault")[1][names.DEPLOYMENT_SECRET]
+    logins = stored(platform, browser, "vault")[1]
     serial = certificate(platform)
     aikit("rotate", *rotated, "--yes")
 
@@ -248,8 +249,8 @@ def test_what_was_taken_at_the_first_start_only_is_rotated_too(platform: Deploye
     assert ask(platform, **{"X-Api-Key": present["n8n-sample-webhook-key"]}).status_code == 200
     assert certificate(platform) != serial
     address = f"http://127.0.0.1:{platform.settings.vault.port}/v1/auth/approle/login"
-    body = {"role_id": names.DEPLOYMENT, "secret_id": login}
-    assert httpx.post(address, json=body).status_code == 400
+    for role, name in ((names.DEPLOYMENT, names.DEPLOYMENT_SECRET), (names.AGENT, names.AGENT_SECRET)):
+        assert httpx.post(address, json={"role_id": role, "secret_id": logins[name]}).status_code == 400
     # The deployment itself still gets in everywhere, and nothing is left to do.
     assert aikit("users", "list").returncode == 0
     assert aikit("preview", "--refresh", "--expect-no-changes").returncode == 0

@@ -119,7 +119,7 @@ def own_daemon(platform: Deployed) -> psutil.Process:
 def test_a_restart_of_docker_brings_everything_back_with_its_data(platform: Deployed, person: Person) -> None:
     daemon = own_daemon(platform)
     database = ("postgres", "psql", "-U", "postgres", "-d", "open-webui", "-Atc")
-    password = 'export REDISCLI_AUTH="$(cat /etc/aikit/password)"; exec redis-cli "$@"'
+    password = 'export REDISCLI_AUTH="$(cat /run/secrets/password)"; exec redis-cli "$@"'
     cache = ("redis", "sh", "-c", password, "sh")
     counted = (*database, 'SELECT (SELECT count(*) FROM "user"), (SELECT count(*) FROM chat)')
     platform.run(*database, "CREATE TABLE restarted (at text); INSERT INTO restarted VALUES ('before')")

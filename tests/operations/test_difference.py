@@ -13,6 +13,7 @@ from typing import Any
 import pulumi
 import pulumi_docker as docker
 import pulumi_random as random
+import pulumi_vault as vault
 import pytest
 
 from operations import difference
@@ -40,6 +41,7 @@ class Version:
     length: int = 20
     cures: bool = True
     second: bool = False
+    in_memory: bool = False
     password: str = "password"
     aliases: tuple[str, ...] = ()
 
@@ -94,6 +96,29 @@ def planned(version: Version, stack: str = "prod") -> Plan:
                 parent=group, depends_on=[carrier], replace_on_changes=["healthcheck"] if version.cures else None
             ),
         )
+        if version.in_memory:
+            entry = vault.kv.SecretV2(
+                "entry",
+                vault.kv.SecretV2Args(mount="secret", name="files/web", data_json=password.result.apply(json.dumps)),
+                child,
+            )
+            agent = docker.Container(
+                "agent",
+                docker.ContainerArgs(image="vault:1", envs=["CONTENT=a hash"]),
+                pulumi.ResourceOptions(parent=group, depends_on=[entry]),
+            )
+            for name in ("web", "other"):
+                docker.Container(
+                    name,
+                    docker.ContainerArgs(
+                        image="web:1",
+                        labels=[
+                            docker.ContainerLabelArgs(label="aikit.service", value=name),
+                            docker.ContainerLabelArgs(label="aikit.secrets", value="a hash"),
+                        ],
+                    ),
+                    pulumi.ResourceOptions(parent=group, depends_on=[agent]),
+                )
         if version.second:
             docker.Container("second", docker.ContainerArgs(image="redis:8.0.2", must_run=False), child)
         pulumi.export("image", version.image)
@@ -149,6 +174,17 @@ def test_a_new_secret_replaces_the_files_and_their_reader() -> None:
     }
     assert "new secret" in found["password"].loss
     assert difference.lines_of(found["server"]) == ["! its files change (replaces it)"]
+
+
+@pytest.mark.spec("CI-01", "OPS-05", "VLT-11")
+def test_a_new_secret_replaces_the_agent_and_whose_memory_it_is_in() -> None:
+    """It reaches the container through an entry of Vault, and no other container restarts."""
+    found = changed(Version(in_memory=True), Version(in_memory=True, length=30))
+    replaced = {name for name, change in found.items() if change.action is Action.REPLACED}
+    assert replaced - {"password", "files", "server"} == {"agent", "web"}
+    assert found["entry"].action is Action.CHANGED
+    assert difference.lines_of(found["agent"]) == ["! its entries in Vault change (replaces it)"]
+    assert difference.lines_of(found["web"]) == ["! its secrets change (replaces it)"]
 
 
 @pytest.mark.spec("CI-01", "OPS-05")

@@ -254,6 +254,21 @@ CASES = (
         unknown=({"envs": [f"SOME_TOKEN={REFERENCE}"]},),
     ),
     Case(
+        policy="secrets-in-memory",
+        good=(
+            {"start": False, "uploads": [{"file": "/etc/aikit/a.conf", "content": "password file: /run/secrets/a"}]},
+            {"start": False, "uploads": [{"file": "/etc/aikit/a.pem", "content": "${authority.certPem}"}]},
+            {"envs": ["A=B"]},
+        ),
+        bad=(
+            {"start": False, "uploads": [{"file": "/etc/aikit/password", "content": "${redis-password.result}"}]},
+            {"start": False, "uploads": [{"file": "/etc/aikit/key.pem", "content": "${key.privateKeyPem}"}]},
+            {"start": False, "uploads": [{"file": "/etc/aikit/a.conf", "content": MASKED}]},
+            {"uploads": [{"file": "/webhook", "content": "[secret]"}]},
+        ),
+        unknown=({"start": False, "uploads": [{"file": "/etc/aikit/a.conf", "content": UNKNOWN}]},),
+    ),
+    Case(
         policy="log-rotation",
         good=(
             {"logDriver": "json-file", "logOpts": {"max-size": "10m", "max-file": "3"}},

@@ -3,6 +3,7 @@
 # Values come from systems without types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+import re
 import secrets
 import threading
 import time
@@ -42,6 +43,12 @@ def _platform(prefix: str, **changes: Any) -> Program:
         network = pulumi_docker.Network("network", name=f"{prefix}-network", labels=[{"label": "a", "value": "b"}])
         other = pulumi_docker.Network("other", name=f"{prefix}-other", internal=True)
         volume = pulumi_docker.Volume("volume", name=f"{prefix}-volume")
+        memory = pulumi_docker.Volume(
+            "memory",
+            name=f"{prefix}-memory",
+            driver="local",
+            driver_opts={"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0750"},
+        )
         image = pulumi_docker.RemoteImage("image", name=IMAGE, keep_locally=True)
         seed = pulumi_docker.Container(
             "seed",
@@ -71,7 +78,10 @@ def _platform(prefix: str, **changes: Any) -> Program:
             "healthcheck": _healthcheck("1s", "test -f /data/deep/secret"),
             "networks_advanced": [{"name": network.name, "aliases": ["chat"]}, {"name": other.id}],
             "ports": [{"internal": 80, "ip": "127.0.0.1"}],
-            "volumes": [{"volume_name": volume.name, "container_path": "/data", "read_only": True}],
+            "volumes": [
+                {"volume_name": volume.name, "container_path": "/data", "read_only": True},
+                {"volume_name": memory.name, "container_path": "/memory", "read_only": True},
+            ],
             "wait": True,
             "wait_timeout": 20,
         }
@@ -93,7 +103,7 @@ def _platform(prefix: str, **changes: Any) -> Program:
 
 def test_the_life_of_a_platform(stack: Callable[[Program], Run], client: DockerClient, prefix: str) -> None:
     run = stack(_platform(prefix))
-    assert run.up() == {"create": 8}
+    assert run.up() == {"create": 9}
     main = client.containers.get(f"{prefix}-main")
     assert main.attrs["HostConfig"]["Memory"] == 64 * 1024 * 1024
     assert main.attrs["State"]["Health"]["Status"] == "healthy"
@@ -104,32 +114,34 @@ def test_the_life_of_a_platform(stack: Callable[[Program], Run], client: DockerC
     assert run.outputs("asker")["name"].startswith("asker-")
     assert run.outputs("main")["ports"][0]["external"] > 0
     assert main.exec_run(["stat", "-c", "%a %u", "/data/deep/secret"]).output == b"400 0\n"
+    mounts = str(main.exec_run(["cat", "/proc/mounts"]).output)
+    assert re.search(r"tmpfs /memory tmpfs ro,\S*size=1024k,mode=750", mounts)
     assert HIDDEN not in str(run.state())
 
     # Nothing changes, whether the systems are looked at or not.
-    assert run.up(refresh=True) == {"same": 8}
+    assert run.up(refresh=True) == {"same": 9}
 
     # In place: the same container afterwards. By replacement: another one that really has the new check.
-    assert run.up(_platform(prefix, memory=96, memory_swap=96, restart="always")) == {"same": 7, "update": 1}
+    assert run.up(_platform(prefix, memory=96, memory_swap=96, restart="always")) == {"same": 8, "update": 1}
     main.reload()
     assert main.attrs["HostConfig"]["MemorySwap"] == 96 * 1024 * 1024
     assert main.attrs["HostConfig"]["RestartPolicy"]["Name"] == "always"
     changed = _platform(prefix, healthcheck=_healthcheck("2s"))
-    assert run.preview(changed) == {"same": 7, "replace": 1}
-    assert run.up() == {"same": 7, "replace": 1}
+    assert run.preview(changed) == {"same": 8, "replace": 1}
+    assert run.up() == {"same": 8, "replace": 1}
     replaced = client.containers.get(f"{prefix}-main")
     assert replaced.id != main.id
     assert replaced.attrs["Config"]["Healthcheck"]["Interval"] == 2 * 10**9
 
     # Drift: stopped is started again with its file system, disconnected and removed are made anew.
     replaced.stop(timeout=1)
-    assert run.up(refresh=True) == {"same": 7, "update": 1}
+    assert run.up(refresh=True) == {"same": 8, "update": 1}
     replaced.reload()
     assert replaced.status == "running"
     client.networks.get(f"{prefix}-other").disconnect(replaced)
     client.containers.get(f"{prefix}-seed").remove()
     replaced.update(mem_limit="32m", memswap_limit="64m")
-    assert run.up(refresh=True) == {"same": 6, "create": 1, "replace": 1}
+    assert run.up(refresh=True) == {"same": 7, "create": 1, "replace": 1}
     repaired = client.containers.get(f"{prefix}-main")
     assert set(repaired.attrs["NetworkSettings"]["Networks"]) == {f"{prefix}-network", f"{prefix}-other"}
     assert repaired.attrs["HostConfig"]["Memory"] == 64 * 1024 * 1024

@@ -419,7 +419,7 @@ def test_the_platforms_authority_vouches_for_what_administrators_issue(
     assert long["expiration"] - time.time() <= 90 * 86_400, "no longer than the platform's own"
 
     # Neither the deployment nor a service issues; administrators change nothing of what may be issued.
-    for policy in (deployment_policy(), service_policy("redis")):
+    for policy in (deployment_policy(), service_policy("redis", ["redis"])):
         with pytest.raises(hvac.exceptions.Forbidden):
             holder(policy).write_data(issue, data={"common_name": "redis"})
     admin = holder(admin_policy())

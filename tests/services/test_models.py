@@ -129,9 +129,9 @@ class Machine:
         self.remove(name)
         if name in PORTS:
             files = uploads(plan, name)
-            self._put(
-                f"{PREFIX}-{name}-files", files | ({"certificate.pem": self._bundle()} if name == "haproxy" else {})
-            )
+            self._put(f"{PREFIX}-{name}-files", files)
+            if name == "haproxy":
+                self._put(f"{PREFIX}-{name}-secrets", {"certificate.pem": self._bundle()})
             inputs["ports"] = [{"internal": port, "external": 0, "ip": "127.0.0.1"} for port in PORTS[name]]
         self.docker.api.create_container_from_config(container_config(inputs), inputs["name"])
         made = self.docker.containers.get(inputs["name"])
@@ -260,7 +260,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     yield subject
     for each in client.containers.list(all=True, filters={"label": PREFIX}):
         each.remove(force=True, v=True)
-    for name in ("ollama-models", "haproxy-files", "telegraf-files"):
+    for name in ("ollama-models", "haproxy-files", "haproxy-secrets", "telegraf-files"):
         try:
             client.volumes.get(f"{PREFIX}-{name}").remove()
         except docker.errors.NotFound:

@@ -14,6 +14,7 @@ from typing import Any
 import docker
 import pytest
 
+from components.service import FILES, SECRETS
 from settings import ROOT
 
 DATA = "/var/lib/postgresql/data"
@@ -42,7 +43,7 @@ class Server:
         self.remove()
         self.container = self.docker.containers.create(
             self.image,
-            ["sh", "/etc/aikit/start.sh", "postgres", "-c", "shared_buffers=16MB"],
+            ["sh", f"{FILES}/start.sh", "postgres", "-c", "shared_buffers=16MB"],
             user="999:0",
             read_only=True,
             init=True,
@@ -51,29 +52,18 @@ class Server:
             mem_limit="256m",
             tmpfs={"/var/run/postgresql": "size=8m,mode=1777", "/tmp": "size=64m,mode=1777"},  # noqa: S108
             environment={
-                "POSTGRES_PASSWORD_FILE": "/etc/aikit/password",
+                "POSTGRES_PASSWORD_FILE": "/run/secrets/password",
                 "POSTGRES_INITDB_ARGS": "--encoding=UTF8 --locale=C --auth-host=scram-sha-256",
             },
             volumes={
                 f"{self.identity}-data": {"bind": DATA, "mode": "rw"},
-                f"{self.identity}-files": {"bind": "/etc/aikit", "mode": "ro"},
+                f"{self.identity}-files": {"bind": FILES, "mode": "ro"},
+                f"{self.identity}-secrets": {"bind": SECRETS, "mode": "ro"},
             },
             network_mode="none",
         )
-        carrier = self.docker.containers.create(
-            self.image,
-            entrypoint=["true"],
-            volumes={f"{self.identity}-files": {"bind": "/etc/aikit", "mode": "rw"}},
-        )
-        files = {"start.sh": (ROOT / "services" / "postgres" / "start.sh").read_text(), "password": password}
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            for name, text in files.items():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(text.encode()), 0o440
-                archive.addfile(entry, io.BytesIO(text.encode()))
-        carrier.put_archive("/etc/aikit", buffer.getvalue())
-        carrier.remove(v=True)
+        self._put("files", FILES, "start.sh", (ROOT / "services" / "postgres" / "start.sh").read_text())
+        self._put("secrets", SECRETS, "password", password)
         self.container.start()
         deadline = time.monotonic() + 60
         while self.container.exec_run(["pg_isready", "--quiet", "--host=127.0.0.1"]).exit_code:
@@ -81,6 +71,20 @@ class Server:
             assert self.container.status == "running", self.log()
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.2)
+
+    def _put(self, kind: str, folder: str, name: str, text: str) -> None:
+        carrier = self.docker.containers.create(
+            self.image,
+            entrypoint=["true"],
+            volumes={f"{self.identity}-{kind}": {"bind": folder, "mode": "rw"}},
+        )
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(text.encode()), 0o440
+            archive.addfile(entry, io.BytesIO(text.encode()))
+        carrier.put_archive(folder, buffer.getvalue())
+        carrier.remove(v=True)
 
     def ask(self, password: str, statement: str) -> tuple[int, str]:
         """Log in by network, as the platform does, and return how a statement ended and what it gave."""
@@ -107,7 +111,7 @@ def server(image: str) -> Generator[Server]:
     made = Server(client, image)
     yield made
     made.remove(kill=True)
-    for kind in ("data", "files"):
+    for kind in ("data", "files", "secrets"):
         client.volumes.get(f"{made.identity}-{kind}").remove()
     client.close()
 

@@ -3,12 +3,14 @@
 # Docker's library is typed in part only.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+import base64
 import dataclasses
 import io
 import secrets
 import tarfile
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -18,9 +20,11 @@ import hvac.exceptions
 import pytest
 import requests
 
-from components.secrets import names, vault
+from components.secrets import agent, names, vault
+from components.service import FILES, SECRETS, TEMPORARY
 from providers.tls import PrivateKey, SelfSignedCert
 from settings import ROOT, parse
+from tests.unit.test_platform import container, of_type, planned
 
 DATA, KEY = "/vault/file", "/vault/config"
 SCRIPT = ROOT / "services" / "vault" / "start.sh"
@@ -44,7 +48,7 @@ def certificate() -> Mapping[str, str]:
         {
             "privateKeyPem": key,
             "subject": {"commonName": "vault"},
-            "dnsNames": ["localhost"],
+            "dnsNames": ["localhost", "vault"],
             "allowedUses": ["server_auth"],
             "validityPeriodHours": 1,
             "isCaCertificate": True,
@@ -62,7 +66,6 @@ class Machine:
     docker: Any
     image: str
     files: dict[str, str]
-    environment: Mapping[str, str] = dataclasses.field(default_factory=dict[str, str])
     container: Any = None
     identity: str = dataclasses.field(default_factory=lambda: f"aikit-vault-test-{secrets.token_hex(4)}")
 
@@ -79,7 +82,6 @@ class Machine:
             security_opt=["no-new-privileges:true"],
             mem_limit="512m",
             tmpfs={"/tmp": "size=16m,mode=1777"},  # noqa: S108 -- of the container
-            environment=dict(self.environment),
             volumes={
                 f"{self.identity}-data": {"bind": DATA, "mode": "rw"},
                 f"{self.identity}-key": {"bind": KEY, "mode": "rw"},
@@ -175,6 +177,8 @@ def machine(image: str, certificate: Mapping[str, str]) -> Iterator[Machine]:
             "vault.hcl": vault.configuration(parse({}).vault),
             "deployment.hcl": vault.deployment_policy(),
             "deployment-secret": secrets.token_hex(24),
+            "secrets-agent.hcl": vault.agent_policy(),
+            "secrets-agent-secret": secrets.token_hex(24),
             **certificate,
         },
     )
@@ -194,14 +198,8 @@ def test_it_is_initialised_once_and_unseals_itself_ever_after(machine: Machine, 
     client = machine.deployment()
     client.sys.enable_secrets_engine("kv", path=names.MOUNT, options={"version": "2"})
     entry = f"{names.MOUNT}/data/services/chat"
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            client.write_data(entry, data={"data": {"password": "kept"}})
-            break
-        except hvac.exceptions.InvalidRequest:  # the mount is being made ready for versions
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+    # The mount is being made ready for versions.
+    eventually(lambda: client.write_data(entry, data={"data": {"password": "kept"}}))
     with pytest.raises(hvac.exceptions.Forbidden):
         client.read("sys/policies/acl/deployment")
     with pytest.raises(hvac.exceptions.Forbidden):
@@ -282,11 +280,178 @@ def test_the_deployments_login_follows_its_secret(machine: Machine) -> None:
     machine.files["deployment-secret"] = secrets.token_hex(24)
     machine.start()
     machine.ready()
-    assert "the deployment has its login" in machine.log()
+    assert "deployment has its login" in machine.log()
     assert "the root token is revoked" in machine.log()
     assert machine.deployment().read("sys/mounts")["data"]
     with pytest.raises(hvac.exceptions.InvalidRequest):
         machine.deployment(former)
+
+
+@dataclasses.dataclass
+class Agent:
+    """The secrets agent beside a Vault, and containers that read what it writes."""
+
+    machine: Machine
+    network: Any
+    volume: Any
+    folder: Path
+    """With the agent's own files, on this machine."""
+    container: Any = None
+
+    def run(self, *command: str, user: str, volumes: Mapping[str, Mapping[str, str]], **arguments: Any) -> Any:
+        """Start a container on the network, hardened as the platform's."""
+        return self.machine.docker.containers.run(
+            self.machine.image,
+            list(command[1:]),
+            entrypoint=command[0],
+            user=user,
+            volumes=volumes,
+            network=self.network.name,
+            read_only=True,
+            init=True,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges:true"],
+            detach=True,
+            **arguments,
+        )
+
+    def start(self) -> None:
+        """Make the agent's container and start it."""
+        self.container = self.run(
+            *("env", "vault", "agent", f"-config={FILES}/agent.hcl"),
+            user="0:0",
+            volumes={
+                str(self.folder): {"bind": FILES, "mode": "ro"},
+                self.volume.name: {"bind": f"{agent.FOLDER}/redis", "mode": "rw"},
+            },
+            environment={"HOME": TEMPORARY},
+            tmpfs={TEMPORARY: "size=8m,mode=1777"},
+            mem_limit="128m",
+        )
+
+    def written(self) -> None:
+        """Wait until everything is written."""
+        deadline = time.monotonic() + 60
+        while self.container.exec_run(["test", "-e", agent.WRITTEN]).exit_code:
+            assert time.monotonic() < deadline, self.container.logs().decode()
+            time.sleep(0.3)
+
+    def reader(self, script: str, user: str = "999:0") -> Any:
+        """Start a container of the platform's form that shows what it reads."""
+        shown = (
+            f"grep {SECRETS} /proc/mounts; cd {SECRETS}; stat -c '%n %a %u %g' *; base64 password; base64 redis.conf"
+        )
+        volumes = {self.volume.name: {"bind": SECRETS, "mode": "ro"}}
+        return self.run("sh", "-c", script, "sh", "sh", "-c", shown, user=user, volumes=volumes)
+
+
+@pytest.fixture
+def beside(machine: Machine, tmp_path: Path) -> Iterator[Agent]:
+    """Return the secrets agent beside a Vault; neither runs yet."""
+    tmp_path.chmod(0o755)
+    network = machine.docker.networks.create(machine.identity)
+    options: Any = next(
+        item.properties["driverOpts"]
+        for item in of_type(planned("dev"), "Volume")
+        if item.name == "redis-secrets-volume"
+    )
+    volume = machine.docker.volumes.create(f"{machine.identity}-secrets", driver="local", driver_opts=options)
+    for name, text in {
+        "agent.hcl": agent.configuration({"redis": ["password", "redis.conf"]}),
+        "authority.pem": machine.files["certificate.pem"],
+        "role-id": names.AGENT,
+        "secret-id": machine.files["secrets-agent-secret"],
+    }.items():
+        (tmp_path / name).write_text(text)
+    made = Agent(machine=machine, network=network, volume=volume, folder=tmp_path)
+    yield made
+    for each in machine.docker.containers.list(all=True, filters={"network": network.name}):
+        each.remove(force=True, v=True)
+    machine.container = None
+    volume.remove()
+    network.remove()
+
+
+@pytest.mark.spec("VLT-04", "VLT-05", "VLT-11")
+def test_the_agent_writes_secrets_into_memory_again_after_every_restart(beside: Agent) -> None:
+    machine = beside.machine
+    machine.start()
+    beside.network.connect(machine.container, aliases=["vault"])
+    machine.ready()
+    client = machine.deployment()
+    client.sys.enable_secrets_engine("kv", path=names.MOUNT, options={"version": "2"})
+    kept = {"password": "no line's end", "redis.conf": "requirepass {{ x }} <&>\n\n \u00fc"}
+    entry = f"{names.MOUNT}/data/{names.files('redis')}"
+    eventually(lambda: client.write_data(entry, data={"data": kept}))
+    beside.start()
+    beside.written()
+
+    script = container(planned("dev"), "redis")["entrypoints"][2]
+    reader = beside.reader(script)
+    assert reader.wait(timeout=30)["StatusCode"] == 0
+    mount, *stats, first, second = reader.logs().decode().splitlines()
+    assert mount.startswith(f"tmpfs {SECRETS} tmpfs ro,")
+    assert stats == ["password 440 0 0", "redis.conf 440 0 0"]
+    assert [base64.b64decode(text).decode() for text in (first, second)] == list(kept.values())
+    # Nobody outside of root's group.
+    stranger = beside.reader(script.replace("tries=60", "tries=1"), user="999:999")
+    assert stranger.wait(timeout=30)["StatusCode"] == 1
+    assert stranger.logs().decode().strip() == f"start: {SECRETS}/password is missing"
+    # The agent reads what it writes, and nothing else.
+    login = machine.client()
+    login.auth.approle.login(role_id=names.AGENT, secret_id=machine.files["secrets-agent-secret"])
+    assert login.read(entry)["data"]["data"] == kept
+    for path in (f"{names.MOUNT}/data/services/redis", f"{names.MOUNT}/metadata/{names.files('redis')}"):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            login.read(path)
+
+    # The machine starts again: memory is empty, and the order is any.
+    beside.container.stop(timeout=5)
+    machine.container.stop(timeout=20)
+    waiting = beside.reader(script)
+    beside.container.start()
+    time.sleep(3)
+    waiting.reload()
+    assert waiting.status == "running", "it waits for its secrets"
+    machine.container.start()
+    assert waiting.wait(timeout=60)["StatusCode"] == 0
+    assert base64.b64decode(waiting.logs().decode().splitlines()[-1]).decode() == kept["redis.conf"]
+
+    # Another value reaches the same file when a deployment makes another agent, while somebody reads the former one.
+    kept["password"] = "another"
+    eventually(lambda: machine.deployment().write_data(entry, data={"data": kept}))
+    holder = beside.run("sleep", "60", user="999:0", volumes={beside.volume.name: {"bind": SECRETS, "mode": "ro"}})
+    beside.container.remove(force=True)
+    beside.start()
+    beside.written()
+    assert holder.exec_run(["cat", f"{SECRETS}/password"]).output == b"another"
+    for each in (machine.container, beside.container):
+        assert not any(text in each.logs().decode() for text in kept.values())
+
+
+@pytest.mark.spec("VLT-13", "VLT-14")
+def test_the_agents_login_follows_its_secret(machine: Machine) -> None:
+    machine.start()
+    machine.ready()
+    former, machine.files["secrets-agent-secret"] = machine.files["secrets-agent-secret"], secrets.token_hex(24)
+    machine.start()
+    machine.ready()
+    client = machine.client()
+    client.auth.approle.login(role_id=names.AGENT, secret_id=machine.files["secrets-agent-secret"])
+    with pytest.raises(hvac.exceptions.InvalidRequest):
+        client.auth.approle.login(role_id=names.AGENT, secret_id=former)
+
+
+def eventually(action: Callable[[], object]) -> None:
+    """Do something that Vault refuses until it has begun its work."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            action()
+            return
+        except (hvac.exceptions.InvalidRequest, hvac.exceptions.VaultDown, requests.ConnectionError):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 @pytest.fixture
@@ -334,8 +499,11 @@ def test_another_vault_may_hold_the_seal(machine: Machine, other: tuple[str, str
             "vault-seal-credentials-file": "not read here",
         }
     ).vault
-    machine.files |= {"vault.hcl": vault.configuration(chosen), "seal": "transit"}
-    machine.environment = {"VAULT_TOKEN": token}
+    machine.files |= {
+        "vault.hcl": vault.configuration(chosen),
+        "seal": "transit",
+        "environment": f"export VAULT_TOKEN={token}\n",
+    }
     machine.start()
     machine.ready()
     status = requests.get(f"http://{machine.address()}/v1/sys/seal-status", timeout=10).json()

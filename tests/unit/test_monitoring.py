@@ -170,9 +170,9 @@ def test_channels_follow_the_settings_and_hold_no_secret() -> None:
     )
     people = found["people"]
     assert people["webhook_configs"] == [{"url": "https://example.org/hook", "send_resolved": True}]
-    assert people["slack_configs"][0]["api_url_file"] == "/etc/aikit/slack-webhook"
-    assert people["discord_configs"][0]["webhook_url_file"] == "/etc/aikit/discord-webhook"
-    assert people["email_configs"][0]["auth_password_file"] == "/etc/aikit/email-password"
+    assert people["slack_configs"][0]["api_url_file"] == "/run/secrets/slack-webhook"
+    assert people["discord_configs"][0]["webhook_url_file"] == "/run/secrets/discord-webhook"
+    assert people["email_configs"][0]["auth_password_file"] == "/run/secrets/email-password"
     assert people["email_configs"][0]["require_tls"] is True
     assert found["watchdog"]["webhook_configs"][0]["url"] == "https://example.org/alive"
 

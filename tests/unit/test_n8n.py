@@ -9,7 +9,7 @@ import pytest
 from components.ai import n8n
 from components.identity.sign_in_proxy import IDENTITY, KEY_HEADER
 from settings import OllamaModel, SettingsError, parse
-from tests.unit.test_platform import container, of_type, planned, uploads, variant
+from tests.unit.test_platform import container, kept_files, of_type, planned, secret_files, uploads, variant
 
 
 def environment(properties: Any) -> dict[str, str]:
@@ -25,12 +25,11 @@ def test_every_process_uses_postgresql_and_the_queue() -> None:
         assert told["DB_POSTGRESDB_DATABASE"] == told["DB_POSTGRESDB_USER"] == "n8n"
         assert told["EXECUTIONS_MODE"] == "queue"
         assert (told["QUEUE_BULL_REDIS_HOST"], told["QUEUE_BULL_REDIS_DB"]) == ("redis", "2")
-        files = uploads(plan, name)
+        files = secret_files(plan, name)
         for secret in ("DB_POSTGRESDB_PASSWORD", "QUEUE_BULL_REDIS_PASSWORD", "N8N_ENCRYPTION_KEY"):
-            assert told[f"{secret}_FILE"].removeprefix("/etc/aikit/") in files
+            assert told[f"{secret}_FILE"].removeprefix("/run/secrets/") in files
             assert secret not in told
-    keys = {uploads(plan, name)["encryption-key"] for name in ("n8n", "n8n-worker", "n8n-samples")}
-    assert len(keys) == 1, "one could not read what another one has encrypted"
+        assert "${n8n-encryption-key.result}" in kept_files(plan, name), "one cannot read what another one encrypts"
     assert {database.name for database in n8n.N8n(parse({})).databases()} == {"n8n", "workflows"}
 
 
@@ -46,7 +45,7 @@ def test_workers_follow_the_settings() -> None:
     plan = variant("dev", n8n_workers=3, n8n_concurrency=4, n8n_stop_seconds=90, n8n_worker_memory_mb=777)
     for name in ("n8n-worker", "n8n-worker-2", "n8n-worker-3"):
         worker = container(plan, name)
-        assert worker["command"] == ["worker", "--concurrency=4"]
+        assert worker["command"] == ["/docker-entrypoint.sh", "worker", "--concurrency=4"]
         assert worker["memory"] == 777
         assert worker["destroyGraceSeconds"] > int(environment(worker)["N8N_GRACEFUL_SHUTDOWN_TIMEOUT"]) == 90
     assert not any(item.name == "n8n-worker-4-container" for item in of_type(plan, "Container"))
@@ -80,8 +79,9 @@ def test_the_editor_is_behind_the_sign_in_and_webhooks_are_not() -> None:
         assert f"RequestHeader set {header} " not in guard["apache2.conf"].replace(host, ""), (
             "only who asks for it is told"
         )
-    assert uploads(plan, "n8n")["sign-in-key"] == "${sign-in-proxy-n8n-key.result}"
-    assert "${sign-in-proxy-n8n-key.result}" in guard["secrets.conf"]
+    assert "sign-in-key" in secret_files(plan, "n8n")
+    assert "${sign-in-proxy-n8n-key.result}" in kept_files(plan, "n8n")
+    assert "${sign-in-proxy-n8n-key.result}" in kept_files(plan, "sign-in-proxy")
     assert environment(container(plan, "n8n"))["N8N_WEBHOOK_URL"] == "https://n8n.ai.example.org/"
 
 

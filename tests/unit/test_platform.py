@@ -3,6 +3,7 @@
 import configparser
 import functools
 import ipaddress
+import json
 import re
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_no_plain_environment_holds_a_secret(stack: str, built: bool) -> None:
             name, _, value = str(entry).partition("=")
             if re.search(r"PASSWORD|SECRET|TOKEN|_KEY$|_URL$", name):
                 assert name.endswith("_FILE") or "@" not in value
-                assert "password" not in value or value.startswith("/etc/aikit/") or value in {"false", "true"}, (
+                assert "password" not in value or value.startswith("/run/secrets/") or value in {"false", "true"}, (
                     item.name,
                     name,
                 )
@@ -346,6 +347,19 @@ def uploads(plan: Plan, service: str) -> dict[str, str]:
     return {item["file"].removeprefix("/etc/aikit/"): item["content"] for item in carrier["uploads"]}
 
 
+def secret_files(plan: Plan, name: str) -> dict[str, str]:
+    """Return the template of each secret file of a container, by the file's name."""
+    agent = uploads(plan, "secrets-agent")["agent.hcl"]
+    found = re.findall(rf'destination += "/secrets/{name}/([^"]+)"\n.*\n.*\n +contents += (".*")', agent)
+    return {file: json.loads(contents) for file, contents in found}
+
+
+def kept_files(plan: Plan, name: str) -> str:
+    """Return what the plan shows of a container's secrets: of which generated ones they are made."""
+    (entry,) = (item for item in of_type(plan, "SecretV2") if item.properties["name"] == f"files/{name}")
+    return str(entry.properties["dataJson"])
+
+
 @STACKS
 def test_pages_without_a_sign_in_are_reached_through_one(stack: str, built: bool) -> None:
     plan = planned(stack, built)
@@ -444,7 +458,7 @@ def test_grafana_knows_people_by_keycloak_alone_and_their_roles() -> None:
         " || contains(roles[*], 'viewer') && 'Viewer'"
     )
     for section, key in (("database", "password"), ("auth.generic_oauth", "client_secret"), ("security", "secret_key")):
-        assert re.fullmatch(r"\$__file\{/etc/aikit/[a-z-]+\}", configuration[section][key])
+        assert re.fullmatch(r"\$__file\{/run/secrets/[a-z-]+\}", configuration[section][key])
     sources = yaml.safe_load(files["provisioning/datasources/aikit.yaml"])["datasources"]
     assert {source["type"]: source["url"] for source in sources} == {
         "prometheus": "http://prometheus:9090",
@@ -482,7 +496,7 @@ def test_jenkins_is_configured_as_code_and_its_viewers_change_nothing() -> None:
     code = yaml.safe_load(files["jenkins.yaml"])["jenkins"]
     login = code["securityRealm"]["oic"]
     assert login["clientSecret"] == "${client-secret}"
-    assert "client-secret" in {path.rpartition("/")[2] for path in files if path.startswith("secrets/")}
+    assert "client-secret" in secret_files(plan, "jenkins")
     discovery = login["serverConfiguration"]["wellKnown"]["wellKnownOpenIDConfigurationUrl"]
     assert discovery == "https://auth.localhost/realms/aikit/.well-known/openid-configuration"
     assert login["properties"] == ["pkce"]
@@ -521,8 +535,8 @@ def test_qdrant_is_reached_by_those_that_need_it_with_its_key() -> None:
         for job in yaml.safe_load(uploads(plan, "prometheus")["prometheus.yml"])["scrape_configs"]
         if job["job_name"] == "qdrant"
     ]
-    assert job["authorization"]["credentials_file"] == "/etc/aikit/qdrant-api-key"
-    assert "qdrant-api-key" in uploads(plan, "prometheus")
+    assert job["authorization"]["credentials_file"] == "/run/secrets/qdrant-api-key"
+    assert "qdrant-api-key" in secret_files(plan, "prometheus")
     used = variant("dev", chat_vectors="qdrant")
     chat = container(used, "open-webui")
     assert {"VECTOR_DB=qdrant", "QDRANT_URI=http://qdrant:6333"} <= set(chat["envs"])

@@ -12,7 +12,7 @@ from components.secrets.vault import deployment_policy
 from operations import secret_inventory
 from operations.plan import Plan, PlannedResource
 from settings import SettingsError, load, parse
-from tests.unit.test_platform import container, of_type, planned, uploads, variant
+from tests.unit.test_platform import container, kept_files, of_type, planned, secret_files, uploads, variant
 
 STACKS = pytest.mark.parametrize(("stack", "built"), [("dev", False), ("prod", False), ("test", True)])
 
@@ -124,8 +124,7 @@ def test_what_takes_a_secret_at_its_first_start_only_is_told_again() -> None:
     server = container(plan, "postgres")
     assert server["command"][:3] == ["sh", "/etc/aikit/start.sh", "postgres"]
     assert "start.sh" in uploads(plan, "postgres")
-    job = next(item for item in plan.resources if item.name == "postgres-databases-files")
-    assert any(urn.endswith("::keycloak-deployment-secret") for urn in job.dependencies)
+    assert "${keycloak-deployment-secret.result}" in kept_files(plan, "postgres-databases")
     needed = next(item for item in plan.resources if item.name == "keycloak-container").dependencies
     assert any(urn.endswith("::postgres-databases-container") for urn in needed)
 
@@ -143,9 +142,15 @@ def test_every_service_reads_its_own_entry_and_no_other(stack: str, built: bool)
         if item.type.startswith("vault:appRole")
     }
     assert set(roles) == services
+    containers = {
+        **{name: (name,) for name in in_memory(plan)},
+        "n8n": ("n8n", "n8n-samples"),
+        "postgres": ("postgres", "postgres-databases"),
+    }
     for service in services:
         paths = set(re.findall(r'path "([^"]+)"', policies[f"service-{service}"]))
-        assert paths == {f"secret/data/services/{service}", f"secret/metadata/services/{service}"}
+        own = [f"services/{service}", *(f"files/{name}" for name in containers.get(service, ()))]
+        assert paths == {f"secret/{kind}/{path}" for kind in ("data", "metadata") for path in own}
         assert set(re.findall(r'"(\w+)"\]', policies[f"service-{service}"])) == {"read"}
         assert roles[service]["tokenPolicies"] == [f"${{vault-policy-service-{service}.name}}"] or roles[service][
             "tokenPolicies"
@@ -188,13 +193,86 @@ def test_vault_issues_certificates_for_inside_alone(stack: str, built: bool) -> 
     assert request.properties["type"] == "internal", "its key stays in Vault"
 
 
+ON_DISK = {
+    "vault-files": {"deployment-secret", "secrets-agent-secret", "key.pem"},
+    "secrets-agent-files": {"secret-id"},
+}
+"""Carriers with secrets, and which: nobody can write these into memory before Vault and the agent run."""
+
+
+def in_memory(plan: Plan) -> set[str]:
+    """Return the names of the containers whose secrets are in memory."""
+    containers: dict[str, Any] = {item.name: item.properties for item in of_type(plan, "Container")}
+    return {
+        name.removesuffix("-container")
+        for name, properties in containers.items()
+        if any(mount["containerPath"] == "/run/secrets" for mount in properties.get("volumes") or ())
+    }
+
+
+@pytest.mark.spec("VLT-11", "CFG-03")
 @STACKS
-def test_no_other_service_waits_for_vault(stack: str, built: bool) -> None:
+def test_no_secret_is_on_a_disk_but_those_that_open_vault(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    secrets = set(secret_inventory.generated(plan))
+    found: dict[str, set[str]] = {}
+    for item in of_type(plan, "Container"):
+        files: Any = item.properties.get("uploads") or []
+        for file in files:
+            made_of = set(re.findall(r"\$\{([\w-]+)\.", file["content"])) & secrets
+            if file["content"].startswith("[secret") or made_of:
+                found.setdefault(item.name, set()).add(file["file"].rpartition("/")[2])
+    assert found == ON_DISK
+
+
+@pytest.mark.spec("VLT-11")
+@STACKS
+def test_every_secret_file_is_written_by_the_agent_before_its_container_starts(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    agent = next(item for item in of_type(plan, "Container") if item.name == "secrets-agent-container")
+    entries = {str(item.properties["name"]): item.urn for item in of_vault(plan, ":SecretV2")}
+    volumes = {str(item.properties["name"]): item for item in of_type(plan, "Volume")}
+    written: Any = agent.properties["volumes"]
+    folders = {mount["volumeName"]: mount["containerPath"] for mount in written if not mount.get("readOnly")}
+    assert {"redis", "postgres", "haproxy", "keycloak", "n8n-samples"} <= in_memory(plan)
+    for name in in_memory(plan):
+        made = next(item for item in of_type(plan, "Container") if item.name == f"{name}-container")
+        properties: Any = made.properties
+        (mount,) = (each for each in properties["volumes"] if each["containerPath"] == "/run/secrets")
+        assert mount["readOnly"] is True
+        options: Any = volumes[mount["volumeName"]].properties["driverOpts"]
+        assert (options["type"], options["device"]) == ("tmpfs", "tmpfs")
+        assert folders.pop(mount["volumeName"]) == f"/secrets/{name}"
+        # All files are waited for, and a container that lacks one ends.
+        assert f"for file in {' '.join(sorted(secret_files(plan, name)))}; do" in properties["entrypoints"][2]
+        assert agent.urn in made.dependencies
+        assert entries.pop(f"files/{name}") in agent.dependencies
+        assert "aikit.secrets" in {label["label"] for label in properties["labels"]}
+    assert not folders
+    assert not any(path.startswith("files/") for path in entries)
+
+
+@pytest.mark.spec("VLT-11")
+def test_a_file_that_is_no_more_does_not_stay_in_its_volume(tmp_path: Path) -> None:
+    """A carrier adds files: without one of them, as after a move into memory, the volume is another one."""
+    file = tmp_path / "credentials"
+    file.write_text("VAULT_TOKEN=hvs.other\n")
+    seal = variant("dev", vault_seal="transit", vault_seal_options=TRANSIT, vault_seal_credentials_file=str(file))
+    (before,), (after,) = (
+        [item for item in of_type(plan, "Volume") if item.name == "vault-files-volume"]
+        for plan in (seal, variant("dev", vault_memory_mb=300))
+    )
+    assert before.properties["labels"] != after.properties["labels"]
+    assert after.options["deleteBeforeReplace"] is True
+
+
+@STACKS
+def test_nothing_but_the_agent_waits_for_vault(stack: str, built: bool) -> None:
     plan = planned(stack, built)
     own = {item.urn for item in plan.resources if "aikit:secrets:Vault" in item.urn}
     assert own
     for item in plan.resources:
-        if item.urn not in own:
+        if item.urn not in own and item.name != "secrets-agent-container":
             assert not own & set(item.dependencies), item.name
 
 
@@ -229,7 +307,7 @@ def test_another_system_may_hold_the_seal(tmp_path: Path) -> None:
     assert set(vault.credentials(chosen)) == {"VAULT_TOKEN"}
     assert "seal" not in vault.configuration(settings_of())
     plan = variant("dev", vault_seal="transit", vault_seal_options=TRANSIT, vault_seal_credentials_file=str(file))
-    assert container(plan, "vault")["entrypoints"][0] == "sh", "the credentials come from a file"
+    assert uploads(plan, "vault")["environment"] == "[secret]", "the credentials come from a file"
     assert "hvs.other" not in json.dumps(plan.to_json())
 
 
