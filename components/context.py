@@ -13,7 +13,7 @@ from components.edge.certificates import Certificates
 from components.images import Images, Machine
 from components.secrets.names import AGENT
 from components.secrets.rotation import PERIODIC, Replacement, Rotation
-from components.service import SIGN_IN_PATH, SIGN_IN_ROLE, Container, Deployment, Network, OidcClient, Route, Service
+from components.service import Container, Deployment, Network, OidcClient, Route, Service, clients_of
 from settings import HTTPS, Settings, SettingsError
 
 INTERNAL = frozenset({Network.DATA, Network.ENGINE, Network.OBSERVABILITY, Network.VECTORS})
@@ -71,20 +71,8 @@ class Platform:
         return [route for service in self.services.values() for route in service.routes()]
 
     def clients(self) -> list[OidcClient]:
-        """Return the clients in Keycloak: those of the services, and one for each host that the sign-in proxy guards."""
-        own = [client for service in self.services.values() for client in service.clients()]
-        guarded = [
-            OidcClient(
-                client_id=route.host,
-                title=route.title,
-                host=route.host,
-                redirect_paths=(SIGN_IN_PATH,),
-                roles={SIGN_IN_ROLE: route.roles},
-            )
-            for route in self.routes()
-            if route.roles
-        ]
-        return own + guarded
+        """Return the clients in Keycloak."""
+        return [client for service in self.services.values() for client in clients_of(service)]
 
     def host(self, label: str) -> str:
         """Return the public host name that begins with ``label``."""

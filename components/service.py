@@ -348,6 +348,23 @@ class Service(abc.ABC):
         del platform, deployment
 
 
+def clients_of(service: Service) -> list[OidcClient]:
+    """Return a service's clients in Keycloak: its own, and one for each of its hosts that the sign-in proxy guards."""
+    guarded = [
+        OidcClient(
+            client_id=route.host,
+            title=route.title,
+            host=route.host,
+            redirect_paths=(SIGN_IN_PATH,),
+            roles={SIGN_IN_ROLE: route.roles},
+            backchannel_logout_path=f"{SIGN_IN_PATH}?logout=backchannel",
+        )
+        for route in service.routes()
+        if route.roles
+    ]
+    return [*service.clients(), *guarded]
+
+
 class Deployment(pulumi.ComponentResource):
     """A deployed service: the parent of its resources."""
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from components.identity.names import GROUPS
 from components.identity.realm import DESCRIPTIONS
 from components.registry import SERVICES
-from components.service import Service
+from components.service import SIGN_IN_ROLE, OidcClient, Service, clients_of
 from settings import ROOT, Role, load, parse
 
 FILE = ROOT / "docs" / "access.md"
@@ -36,6 +36,15 @@ def document() -> str:
         "|---|---|" + "---|" * len(Role),
         *_service_rows(services),
         "",
+        "## Clients",
+        "",
+        "Each is confidential and signs people in by the authorization code flow with PKCE (S256); there is no other flow. Keycloak sends",
+        "people back to these addresses alone, and tells the address in the last column when somebody has signed out.",
+        "",
+        "| client | comes back to | told of signing out at |",
+        "|---|---|---|",
+        *(_client_row(client) for service in services for client in clients_of(service)),
+        "",
         "## In each stack",
         "",
         "Declared by the settings; `./aikit users list` shows everyone, those added later, too.",
@@ -53,17 +62,22 @@ def document() -> str:
 
 def _service_rows(services: Sequence[Service]) -> list[str]:
     rows: list[str] = []
-    for service in services:
-        for client in service.clients():
-            cells = [
-                ", ".join(name for name, roles in client.roles.items() if role in roles) or "refused" for role in Role
-            ]
-            rows.append(f"| {client.title} | `{client.host}.<domain>` | {' | '.join(cells)} |")
-        for route in service.routes():
-            if route.roles:
-                cells = ["may enter" if role in route.roles else "refused" for role in Role]
-                rows.append(f"| {route.title} | `{route.host}.<domain>` | {' | '.join(cells)} |")
+    for client in (client for service in services for client in clients_of(service)):
+        cells = [", ".join(name for name, roles in client.roles.items() if role in roles) for role in Role]
+        meanings = (cell.replace(SIGN_IN_ROLE, "may enter") or "refused" for cell in cells)
+        rows.append(f"| {client.title} | {_address(client)} | {' | '.join(meanings)} |")
     return rows
+
+
+def _client_row(client: OidcClient) -> str:
+    back = [_address(client, path) for path in client.redirect_paths]
+    back += [f"`{address}` (a command line)" for address in client.local_redirects]
+    told = _address(client, client.backchannel_logout_path) if client.backchannel_logout_path else "not told"
+    return f"| `{client.client_id}` | {', '.join(back)} | {told} |"
+
+
+def _address(client: OidcClient, path: str = "") -> str:
+    return f"`{client.host}.<domain>{path}`"
 
 
 if __name__ == "__main__":

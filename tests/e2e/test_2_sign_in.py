@@ -140,6 +140,18 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
     page.keyboard.press("Enter")
     page.locator("#chat-input").wait_for()
     assert page.evaluate(WHO)["role"] == "user"
+    editor = platform.url("n8n")
+
+    def enters() -> bool:
+        """Whether n8n's page comes to the browser's session, and not a way to the login."""
+        cookies = {str(cookie.get("name")): str(cookie.get("value")) for cookie in person.context.cookies(editor)}
+        with platform.client() as client:
+            return client.get(f"{editor}/", cookies=cookies).status_code == 200
+
+    page.goto(editor, wait_until="domcontentloaded")
+    assert enters()
+    page.goto(chat)
+    page.locator("#chat-input").wait_for()
 
     # Signing out of the chat is signing out of everything.
     leave = page.evaluate(
@@ -152,6 +164,7 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
     page = person.page
     page.goto(leave["redirect_url"])
     page.evaluate("() => localStorage.clear()")
+    wait_for(lambda: not enters())
     person.open_sign_in(chat)
     page.locator("#username").fill("ada")
     page.locator("#password").fill(chosen)
@@ -163,10 +176,13 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
         def asked() -> int:
             return client.get(f"{chat}/api/v1/auths/", headers={"Authorization": f"Bearer {token}"}).status_code
 
+        page.goto(editor, wait_until="domcontentloaded")
         assert asked() == 200
-        # The chat hears of it from Keycloak, while the page is open.
+        assert enters()
+        # They hear of it from Keycloak, while the page is open.
         aikit("users", "disable", "ada")
         wait_for(lambda: asked() == 401)
+        wait_for(lambda: not enters())
     listed = {row["username"]: row for row in json.loads(aikit("users", "list", "--json").stdout)}
     assert (listed["ada"]["enabled"], listed["ada"]["declared"]) == (False, False)
     assert {name: row["role"] for name, row in listed.items()} == {

@@ -276,7 +276,7 @@ def test_the_real_programs_accept_the_files(platform: Deployed) -> None:
     assert "SUCCESS" in platform.run("alertmanager", "amtool", "check-config", f"{FILES}/alertmanager.yml")
 
 
-@pytest.mark.spec("ALR-02", "ALR-09", "ALR-10", "ALR-11", "ALR-12", "ALR-15", "TLS-11", "MET-02")
+@pytest.mark.spec("ALR-02", "ALR-09", "ALR-10", "ALR-11", "ALR-12", "ALR-15", "ALR-16", "TLS-11", "MET-02")
 def test_every_rule_fires_and_stays_quiet(platform: Deployed) -> None:
     # Of every service, also of those that this machine does not get.
     everything = [kind(platform.settings) for kind in SERVICES]

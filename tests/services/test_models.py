@@ -428,7 +428,7 @@ def keep_alives(machine: Machine, door: str) -> None:
     assert answer.status_code == 400, "what is no request became one"
 
 
-@pytest.mark.spec("K-09")
+@pytest.mark.spec("K-09", "ML-04")
 def test_the_digest_of_the_first_pull_is_kept_and_another_one_is_refused(machine: Machine) -> None:
     first, other = machine.tiny.read_bytes(), machine.tiny.read_bytes() + bytes(32)
     machine.publish(registry(first))

@@ -247,12 +247,13 @@ def test_clients_use_the_code_flow_with_pkce_and_exact_addresses() -> None:
     assert {"admin", "editor", "viewer"} <= names
 
 
-@pytest.mark.spec("SSO-20")
+@pytest.mark.spec("SSO-05", "SSO-20")
 def test_the_table_of_people_roles_and_services_is_current() -> None:
     assert access.FILE.read_text(encoding="utf-8") == access.document(), "run: python -m components.identity.access"
     for row in (
         "| Open WebUI | `chat.<domain>` | admin | user | user |",
         "| Prometheus: measurements | `metrics.<domain>` | may enter | refused | refused |",
+        "| `open-webui` | `chat.<domain>/oauth/oidc/callback` | `chat.<domain>/oauth/backchannel-logout` |",
         "| test | edith | edith@example.org | editor |",
     ):
         assert row in access.document()
