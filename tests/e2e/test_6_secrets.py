@@ -234,7 +234,7 @@ def volume(platform: Deployed, name: str) -> dict[str, bytes]:
     try:
         content = io.BytesIO(b"".join(reader.get_archive("/volume")[0]))
     finally:
-        reader.remove()
+        reader.remove(v=True)
     with tarfile.open(fileobj=content) as archive:
         return {
             item.name.removeprefix("volume/"): file.read()

@@ -29,7 +29,7 @@ def prefix(client: DockerClient) -> Generator[str]:
     prefix = f"aikit-test-{secrets.token_hex(3)}"
     yield prefix
     for container in client.containers.list(all=True, filters={"name": prefix}):
-        container.remove(force=True)
+        container.remove(force=True, v=True)
 
 
 def _healthcheck(interval: str, test: str = "true") -> dict[str, Any]:

@@ -147,7 +147,7 @@ class Machine:
             self.images["haproxy"], volumes={volume: {"bind": "/etc/aikit", "mode": "rw"}}, labels=[PREFIX]
         )
         carrier.put_archive("/etc/aikit", archive({name: text.encode() for name, text in files.items()}))
-        carrier.remove()
+        carrier.remove(v=True)
 
     def remove(self, name: str) -> None:
         """Remove a container if there is one."""

@@ -102,13 +102,13 @@ class Machine:
                 entry.size, entry.mode = len(text.encode()), 0o440
                 archive.addfile(entry, io.BytesIO(text.encode()))
         carrier.put_archive("/etc/aikit", buffer.getvalue())
-        carrier.remove()
+        carrier.remove(v=True)
         self.container.start()
 
     def remove(self) -> None:
         """Remove the container; the volumes stay."""
         if self.container:
-            self.container.remove(force=True)
+            self.container.remove(force=True, v=True)
             self.container = None
 
     def ready(self) -> None:
@@ -421,7 +421,7 @@ def test_the_agent_writes_secrets_into_memory_again_after_every_restart(beside: 
     kept["password"] = "another"
     eventually(lambda: machine.deployment().write_data(entry, data={"data": kept}))
     holder = beside.run("sleep", "60", user="999:0", volumes={beside.volume.name: {"bind": SECRETS, "mode": "ro"}})
-    beside.container.remove(force=True)
+    beside.container.remove(force=True, v=True)
     beside.start()
     beside.written()
     assert holder.exec_run(["cat", f"{SECRETS}/password"]).output == b"another"
@@ -486,7 +486,7 @@ def other(image: str) -> Generator[tuple[str, str]]:
         answer = client.auth.token.create(policies=["seal"], period="24h", no_parent=True)
         yield f"http://{settings['IPAddress']}:8200", answer["auth"]["client_token"]
     finally:
-        container.remove(force=True)
+        container.remove(force=True, v=True)
 
 
 @pytest.mark.spec("VLT-03")
