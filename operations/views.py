@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import signal
 import sys
 import webbrowser
 from collections.abc import Mapping, Sequence
@@ -245,7 +244,6 @@ def logs(options: Options, service: str, *, follow: bool, tail: int) -> Exit:
         names = ", ".join(sorted({each.service or each.name for each in containers})) or "none"
         raise Failure(f"Stack {options.stack} has no service {service}; there are: {names}.", code=Exit.USAGE)
     chosen = next((each for each in matching if each.status == "running"), matching[0])
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `./aikit logs x | head` ends quietly.
     try:
         for chunk in chosen.raw.logs(stream=True, follow=follow, tail=tail):
             results.file.write(chunk.decode(errors="replace"))
