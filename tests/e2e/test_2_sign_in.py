@@ -144,9 +144,11 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
 
     def enters() -> bool:
         """Whether n8n's page comes to the browser's session, and not a way to the login."""
-        cookies = {str(cookie.get("name")): str(cookie.get("value")) for cookie in person.context.cookies(editor)}
         with platform.client() as client:
-            return client.get(f"{editor}/", cookies=cookies).status_code == 200
+            client.cookies.update(
+                {str(cookie.get("name")): str(cookie.get("value")) for cookie in person.context.cookies(editor)}
+            )
+            return client.get(f"{editor}/").status_code == 200
 
     page.goto(editor, wait_until="domcontentloaded")
     assert enters()
