@@ -106,7 +106,7 @@ def test_an_execution_waits_through_full_memory_until_a_worker_comes(platform: D
             assert time.monotonic() < deadline, "the execution is not in the queue"
             time.sleep(0.2)
         fill = (
-            'export REDISCLI_AUTH="$(cat /etc/aikit/password)"; for i in $(seq 300); do '
+            'export REDISCLI_AUTH="$(cat /run/secrets/password)"; for i in $(seq 300); do '
             f'redis-cli -n 3 EVAL "{MEGABYTE}" 1 "fill:$i" >/dev/null; done'
         )
         platform.run("redis", "sh", "-c", fill)
