@@ -18,7 +18,7 @@ import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, sync_playwright
 
 import settings
 from components.registry import SERVICES
@@ -172,6 +172,18 @@ class Person:
         field.fill(username)
         self.page.locator("#password").fill(self.platform.passwords[username])
         self.page.locator("#kc-login").click()
+
+    def ask(self, question: str) -> None:
+        """Send a question to the model that the chat's page has chosen, once it has."""
+        chosen = self.page.get_by_role("button", name=re.compile("Selected model"))
+        try:
+            chosen.first.wait_for(timeout=10_000)
+        except Error:
+            # Seen once: the page came up without having asked for the models. People load it again.
+            self.page.reload()
+            chosen.first.wait_for()
+        self.page.locator("#chat-input").fill(question)
+        self.page.keyboard.press("Enter")
 
     def open_sign_in(self, address: str) -> None:
         """Open a page and wait until Keycloak asks who it is; the very first visitor is welcomed by the chat before."""

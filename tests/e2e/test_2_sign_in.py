@@ -24,13 +24,11 @@ ASK = """async (model) => {
 @pytest.mark.spec("BASE-01", "BASE-02", "SSO-01", "SSO-06", "SSO-14", "SSO-15", "SSO-18")
 def test_the_administrator_signs_in_and_gets_an_answer_from_a_model(platform: Deployed, person: Person) -> None:
     person.sign_in(platform.url("chat"), "admin")
-    box = person.page.locator("#chat-input")
-    box.wait_for()
+    person.page.locator("#chat-input").wait_for()
     who = person.page.evaluate(WHO)
     assert (who["email"], who["role"]) == (platform.settings.keycloak.administrator_email, "admin")
     person.screenshot("chat")
-    box.fill("Hello")
-    person.page.keyboard.press("Enter")
+    person.ask("Hello")
     answer = person.page.locator("#response-content-container").first
     expect(answer).to_have_text(re.compile(r"\S"), timeout=90_000)
     expect(person.page.get_by_text("does not support tools")).to_have_count(0)

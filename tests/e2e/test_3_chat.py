@@ -51,8 +51,7 @@ def test_theme_and_language_are_chosen_and_stay(person: Person) -> None:
 def test_a_conversation_is_found_again_and_exported(person: Person) -> None:
     page = enter(person)
     word = f"lighthouse{secrets.token_hex(4)}"
-    page.locator("#chat-input").fill(f"What is a {word}?")
-    page.keyboard.press("Enter")
+    person.ask(f"What is a {word}?")
     expect(page.locator("#response-content-container").first).to_have_text(re.compile(r"\S"), timeout=90_000)
     # Written down only when the answer is complete.
     expect(page.get_by_label("Stop")).to_have_count(0, timeout=90_000)
