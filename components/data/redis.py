@@ -4,7 +4,7 @@ import pulumi
 
 from components.context import Platform
 from components.images import REDIS, Image
-from components.service import SECRETS, Container, DataVolume, Health, Network, Service
+from components.service import FILES, SECRETS, Container, DataVolume, Health, Network, Service
 
 PASSWORD = "redis-password"  # noqa: S105 -- the name of a secret
 
@@ -28,16 +28,17 @@ class Redis(Service):
     def container(self, platform: Platform) -> Container:
         """Return the server's container."""
         limits = self.settings.redis
-        configuration = pulumi.Output.concat(
-            "bind * -::*\nprotected-mode yes\ndir /data\nappendonly yes\nappendfsync everysec\nsave 900 1 300 100 60 10000\n",
-            f"maxmemory {limits.max_memory_mb}mb\nmaxmemory-policy {limits.eviction}\n",
-            "requirepass ",
-            platform.secret(PASSWORD),
-            "\n",
+        configuration = (
+            "bind * -::*\nprotected-mode yes\ndir /data\nappendonly yes\nappendfsync everysec\nsave 900 1 300 100 60 10000\n"
+            f"maxmemory {limits.max_memory_mb}mb\nmaxmemory-policy {limits.eviction}\ninclude {SECRETS}/password.conf\n"
         )
         return Container(
-            command=("docker-entrypoint.sh", "redis-server", f"{SECRETS}/redis.conf"),
-            secrets={"redis.conf": configuration, "password": platform.secret(PASSWORD)},
+            command=("docker-entrypoint.sh", "redis-server", f"{FILES}/redis.conf"),
+            files={"redis.conf": configuration},
+            secrets={
+                "password": platform.secret(PASSWORD),
+                "password.conf": pulumi.Output.concat("requirepass ", platform.secret(PASSWORD), "\n"),
+            },
             health=Health(
                 # The exit code of redis-cli is 0 even for an error, so the answer is compared.
                 command=("sh", "-c", f'REDISCLI_AUTH="$(cat {SECRETS}/password)" redis-cli ping | grep -q PONG'),
