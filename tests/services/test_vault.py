@@ -339,7 +339,7 @@ class Agent:
     def reader(self, script: str, user: str = "999:0") -> Any:
         """Start a container of the platform's form that shows what it reads."""
         shown = (
-            f"grep {SECRETS} /proc/mounts; cd {SECRETS}; stat -c '%n %a %u %g' *; base64 password; base64 redis.conf"
+            f"grep {SECRETS} /proc/mounts; cd {SECRETS}; stat -c '%n %a %u %g' *; base64 password; base64 password.conf"
         )
         volumes = {self.volume.name: {"bind": SECRETS, "mode": "ro"}}
         return self.run("sh", "-c", script, "sh", "sh", "-c", shown, user=user, volumes=volumes)
@@ -357,7 +357,7 @@ def beside(machine: Machine, tmp_path: Path) -> Iterator[Agent]:
     )
     volume = machine.docker.volumes.create(f"{machine.identity}-secrets", driver="local", driver_opts=options)
     for name, text in {
-        "agent.hcl": agent.configuration({"redis": ["password", "redis.conf"]}),
+        "agent.hcl": agent.configuration({"redis": ["password", "password.conf"]}),
         "authority.pem": machine.files["certificate.pem"],
         "role-id": names.AGENT,
         "secret-id": machine.files["secrets-agent-secret"],
@@ -380,7 +380,7 @@ def test_the_agent_writes_secrets_into_memory_again_after_every_restart(beside: 
     machine.ready()
     client = machine.deployment()
     client.sys.enable_secrets_engine("kv", path=names.MOUNT, options={"version": "2"})
-    kept = {"password": "no line's end", "redis.conf": "requirepass {{ x }} <&>\n\n \u00fc"}
+    kept = {"password": "no line's end", "password.conf": "requirepass {{ x }} <&>\n\n \u00fc"}
     entry = f"{names.MOUNT}/data/{names.files('redis')}"
     eventually(lambda: client.write_data(entry, data={"data": kept}))
     beside.start()
@@ -391,7 +391,7 @@ def test_the_agent_writes_secrets_into_memory_again_after_every_restart(beside: 
     assert reader.wait(timeout=30)["StatusCode"] == 0
     mount, *stats, first, second = reader.logs().decode().splitlines()
     assert mount.startswith(f"tmpfs {SECRETS} tmpfs ro,")
-    assert stats == ["password 440 0 0", "redis.conf 440 0 0"]
+    assert stats == ["password 440 0 0", "password.conf 440 0 0"]
     assert [base64.b64decode(text).decode() for text in (first, second)] == list(kept.values())
     # Nobody outside of root's group.
     stranger = beside.reader(script.replace("tries=60", "tries=1"), user="999:999")
@@ -415,7 +415,7 @@ def test_the_agent_writes_secrets_into_memory_again_after_every_restart(beside: 
     assert waiting.status == "running", "it waits for its secrets"
     machine.container.start()
     assert waiting.wait(timeout=60)["StatusCode"] == 0
-    assert base64.b64decode(waiting.logs().decode().splitlines()[-1]).decode() == kept["redis.conf"]
+    assert base64.b64decode(waiting.logs().decode().splitlines()[-1]).decode() == kept["password.conf"]
 
     # Another value reaches the same file when a deployment makes another agent, while somebody reads the former one.
     kept["password"] = "another"
