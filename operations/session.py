@@ -20,6 +20,7 @@ from operations.locks import RunLock
 from operations.passphrase import passphrase
 from operations.progress import Progress
 from operations.project import Project
+from operations.providers import ProviderServers
 from settings import PROJECT, Accelerator, OllamaModel, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -173,9 +174,6 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
     Raises:
         Failure: something that the run needs can't be had.
     """
-    # The engine and its SDK are imported here, because commands that do not need them start a second earlier.
-    from operations.engine import Engine, QuickStack, QuickWorkspace, write_plugin
-
     before = state.read(project.state(name))
     secret = passphrase(project.local / "passphrase", state_exists=bool(before and before.salt))
     chosen = origins.choose(
@@ -184,6 +182,10 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
     for line in chosen.lines():
         say(line)
     with ExitStack() as closing:
+        servers = closing.enter_context(ProviderServers()) if chosen.plugins.origin == "built" else None
+        # The engine's SDK is imported here: commands that do not need it start a second earlier, and the servers do so beside it.
+        from operations.engine import Engine, QuickStack, QuickWorkspace, write_plugin
+
         environment = {
             "PULUMI_BACKEND_URL": project.backend,
             "PULUMI_CONFIG_PASSPHRASE": secret,
@@ -196,12 +198,8 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
         machine, engine_and_version = _make(project, chosen)
         if settings.accelerator is Accelerator.AUTO:
             machine = replace(machine, accelerator=_accelerator())
-        if chosen.plugins.origin == "built":
-            from providers.catalogue import PROVIDERS
-            from providers.server import serve
-
-            servers = closing.enter_context(serve([provider() for provider in PROVIDERS]))
-            environment["PULUMI_DEBUG_PROVIDERS"] = servers.environment
+        if servers:
+            environment["PULUMI_DEBUG_PROVIDERS"] = servers.environment()
         if chosen.engine.origin == "built":
             tools = project.local / "bin"
             write_plugin(tools)
