@@ -31,6 +31,9 @@ from operations import state  # noqa: E402
 from operations.containers import DATA_LABEL, STACK_LABEL  # noqa: E402
 from operations.project import Project  # noqa: E402
 
+COMPOSE = shlex.split(os.environ.get("DOCKER_COMPOSE", "docker compose"))
+"""Command line of Compose 2."""
+
 PROJECT = "aikit-benchmark"
 """Name of the Compose project, and the start of its volumes' names."""
 
@@ -192,25 +195,31 @@ def copy_volumes(client: docker.DockerClient, stack: str, image: str) -> None:
         name = f"{PROJECT}-{volume.name}"
         client.volumes.create(name, labels={"aikit.benchmark": stack})
         if DATA_LABEL not in (volume.attrs["Labels"] or {}):
-            client.containers.run(
+            container = client.containers.run(
                 image,
                 ["-c", "cp -a /from/. /to/"],
                 entrypoint="sh",
                 user="0",
                 network_mode="none",
-                remove=True,
+                detach=True,
                 volumes={volume.name: {"bind": "/from", "mode": "ro"}, name: {"bind": "/to", "mode": "rw"}},
             )
+            try:
+                if container.wait()["StatusCode"]:
+                    raise SystemExit(f"Copying volume {volume.name} failed: {container.logs().decode().strip()}")
+            finally:
+                # With the volumes that its image asks for.
+                container.remove(force=True, v=True)
 
 
 @contextmanager
 def compose(client: docker.DockerClient, stack: str, file: Path) -> Generator[list[str]]:
     """Lend the command line of Compose; what it made is removed at the end."""
-    command = [*shlex.split(os.environ.get("DOCKER_COMPOSE", "docker compose")), "-f", str(file)]
+    command = [*COMPOSE, "-f", str(file)]
     try:
         yield command
     finally:
-        run(*command, "down", "--timeout", "5")
+        run(*command, "down", "--volumes", "--timeout", "5")
         for volume in client.volumes.list(filters={"label": f"aikit.benchmark={stack}"}):
             volume.remove(force=True)
 
@@ -220,6 +229,7 @@ def main(stack: str) -> None:
     client = docker.from_env(timeout=120)
     if client.volumes.list(filters={"label": [f"{STACK_LABEL}={stack}", DATA_LABEL]}):
         raise SystemExit(f"Stack {stack} has data, which this would remove: ./aikit destroy --data --stack {stack}")
+    run(*COMPOSE, "version")
     aikit = [str(ROOT / "aikit")]
     destroy = [*aikit, "destroy", "--stack", stack, "--yes", "--data", "--keep-images"]
     up = [*aikit, "up", "--stack", stack, "--yes"]
