@@ -487,7 +487,7 @@ def test_a_service_is_one_file_and_one_line() -> None:
     assert len({service.name for service in SERVICES}) == len(SERVICES)
 
 
-@pytest.mark.spec("SSO-11", "SSO-13", "SSO-23")
+@pytest.mark.spec("SSO-11", "SSO-12", "SSO-13", "SSO-23")
 def test_jenkins_is_configured_as_code_and_its_viewers_change_nothing() -> None:
     assert "jenkins-container" not in {item.name for item in of_type(planned("prod"), "Container")}
     with pytest.raises(SettingsError, match="jenkins-deploy is true"):
@@ -497,7 +497,9 @@ def test_jenkins_is_configured_as_code_and_its_viewers_change_nothing() -> None:
     code = yaml.safe_load(files["jenkins.yaml"])["jenkins"]
     login = code["securityRealm"]["oic"]
     assert login["clientSecret"] == "${client-secret}"
-    assert "client-secret" in secret_files(plan, "jenkins")
+    assert set(secret_files(plan, "jenkins")) == {"client-secret"}
+    (client,) = (item.properties for item in of_type(plan, "Client") if item.properties["clientId"] == "jenkins")
+    assert str(client["clientSecret"]) in kept_files(plan, "jenkins"), "Keycloak's and Jenkins' are the same"
     discovery = login["serverConfiguration"]["wellKnown"]["wellKnownOpenIDConfigurationUrl"]
     assert discovery == "https://auth.localhost/realms/aikit/.well-known/openid-configuration"
     assert login["properties"] == ["pkce"]
