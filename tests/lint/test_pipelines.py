@@ -172,6 +172,11 @@ def test_a_schedule_only_rotates() -> None:
             assert all('!= "schedule"' in rule["if"] or "merge_request_event" in rule["if"] for rule in job["rules"]), (
                 name
             )
+    clock = '$CI_PIPELINE_SOURCE == "schedule" && $CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH'
+    assert {name: job["rules"] for name, job in gitlab().items() if name.startswith("rotate-")} == {
+        "rotate-dev": [{"if": clock}],
+        "rotate-prod": [{"if": clock, "when": "manual"}],
+    }
     stages = re.split(r"stage\('", (ROOT / "Jenkinsfile").read_text())[1:]
     by_clock = {stage.partition("'")[0]: "not { triggeredBy 'TimerTrigger' }" not in stage for stage in stages}
     assert by_clock == {
