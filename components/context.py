@@ -11,7 +11,7 @@ import pulumi_random as random
 
 from components.edge.certificates import Certificates
 from components.images import Images, Machine
-from components.secrets.names import AGENT
+from components.secrets import names
 from components.secrets.rotation import PERIODIC, Replacement, Rotation
 from components.service import Container, Deployment, Network, OidcClient, Route, Service, clients_of
 from settings import HTTPS, Settings, SettingsError
@@ -33,26 +33,33 @@ class Platform:
         self.images = Images(machine, self.docker)
         self.services = {service.name: service for service in services}
         self.secret_volumes: dict[str, pulumi.Output[str]] = {}
-        """Name of the volume with the secrets of each container that has some, when the agent is declared."""
+        """Name of the volume with the secrets of each container that has some, when its agent is declared."""
+        self.vault_options = pulumi.ResourceOptions()
+        """Of everything that is made in Vault; those that count when Vault is declared."""
         self._secrets: dict[str, pulumi.Output[str]] = {}
+        self._generations: dict[str, pulumi.Output[str]] = {}
         self._rotations: dict[str, Rotation] = {}
         self._networks: dict[Network, docker.Network] = {}
         self._described: dict[str, Mapping[str, Container]] = {}
         self._deployments: dict[str, Deployment] = {}
         self._declaring = ""
         self._used: dict[str, dict[str, pulumi.Output[str]]] = {}
+        self._databases: dict[str, set[str]] = {}
         self.certificates = Certificates(settings, sorted(self.host(route.host) for route in self.routes()))
 
     def deploy(self) -> None:
         """Declare every service, each after those that it needs, and those with secrets after who writes these."""
-        # Last the agent: it has to know everybody's secrets, and has none itself.
-        for name in sorted(self.services, key=lambda name: name == AGENT):
+        # Last the agents: they have to know everybody's secrets, and have none themselves.
+        for name in sorted(self.services, key=lambda name: name in names.AGENTS):
             self._declaring = name
             service = self.services[name]
             self._described[name] = {name: service.container(self), **service.further(self)}
         secret = self.secret_files()
         order = graphlib.TopologicalSorter(
-            {name: (*service.needs, *((AGENT,) if secret.get(name) else ())) for name, service in self.services.items()}
+            {
+                name: (*service.needs, *((self._agent(name),) if secret.get(name) else ()))
+                for name, service in self.services.items()
+            }
         )
         for name in order.static_order():
             self._declaring = name
@@ -122,6 +129,30 @@ class Platform:
             self._used.setdefault(self._declaring, {})[name] = value
         return value
 
+    def database_password(self, database: str) -> pulumi.Output[str]:
+        """Return what stands in a secret file for the password of a database's role, and note that the service being declared uses it.
+
+        Only Vault and PostgreSQL have the password; the agent writes it in place of this. With another password this is another one.
+        """
+        if self._declaring:
+            self._databases.setdefault(self._declaring, set()).add(database)
+        return pulumi.Output.concat(names.database_credentials(database), "/", self._generation(database))
+
+    def databases(self) -> Mapping[str, pulumi.Output[str]]:
+        """Return the databases that the services ask for: which password of its role each has."""
+        asked = [database.name for service in self.services.values() for database in service.databases()]
+        return {database: self._generation(database) for database in asked}
+
+    def databases_used(self, service: str) -> Sequence[str]:
+        """Return the databases whose passwords a service uses; complete when it is described."""
+        return sorted(self._databases.get(service, ()))
+
+    def _generation(self, database: str) -> pulumi.Output[str]:
+        name = names.database_generation(database)
+        if name not in self._generations:
+            self._generations[name] = random.RandomId(name, random.RandomIdArgs(byte_length=8)).hex
+        return self._generations[name]
+
     def secrets(self) -> Mapping[str, Mapping[str, pulumi.Output[str]]]:
         """Return the secrets by the service that uses them and their name; complete when all services are declared."""
         return self._used
@@ -133,6 +164,13 @@ class Platform:
             for service, described in self._described.items()
         }
 
+    def agent(self, container: str) -> str:
+        """Return the name of the agent that writes a container's secrets."""
+        return next(self._agent(service) for service, described in self._described.items() if container in described)
+
+    def _agent(self, service: str) -> str:
+        return names.DATABASE_AGENT if self.databases_used(service) else names.AGENT
+
     def rotations(self) -> Mapping[str, Mapping[str, Any]]:
         """Return how each secret that the deployment makes is rotated, as plain data by its name.
 
@@ -143,7 +181,11 @@ class Platform:
             SettingsError: a period is set for a secret that there is not, or that has none.
         """
         chosen = self.settings.secrets
-        declared = {name: self._rotations.get(name, PERIODIC) for name in self._secrets} | self.certificates.rotations
+        generated = (*self._secrets, *self._generations)
+        declared = {name: self._rotations.get(name, PERIODIC) for name in generated} | self.certificates.rotations
+        used = {service: {*secrets} for service, secrets in self._used.items()}
+        for service in self._databases:
+            used.setdefault(service, set()).update(map(names.database_generation, self.databases_used(service)))
         problems = tuple(_misplaced(name, days, declared) for name, days in chosen.own_days.items())
         if wrong := tuple(problem for problem in problems if problem):
             raise SettingsError(wrong)
@@ -153,7 +195,7 @@ class Platform:
             periodic = rotation.replacement is Replacement.PERIODIC
             made[name] = {
                 "services": sorted(
-                    {*rotation.services, *(service for service, used in self._used.items() if name in used)}
+                    {*rotation.services, *(service for service, names_used in used.items() if name in names_used)}
                 ),
                 "days": chosen.own_days.get(name, usual) if periodic else 0,
                 "replacement": str(rotation.replacement),

@@ -22,6 +22,7 @@ from components.observability.redis_exporter import RedisExporter
 from components.observability.telegraf import Telegraf
 from components.pipelines.jenkins import Jenkins
 from components.secrets.agent import SecretsAgent
+from components.secrets.database_agent import DatabaseSecretsAgent
 from components.secrets.vault import Vault
 from components.service import Service
 from settings import Settings
@@ -34,6 +35,7 @@ SERVICES: tuple[type[Service], ...] = (
     Keycloak,
     Vault,
     SecretsAgent,
+    DatabaseSecretsAgent,
     SignInProxy,
     Ollama,
     OpenWebui,

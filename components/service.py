@@ -18,7 +18,6 @@ import pulumi
 import pulumi_docker as docker
 
 from components.images import Image, Machine
-from components.secrets.names import AGENT
 from settings import Role, Settings
 
 if TYPE_CHECKING:
@@ -486,7 +485,7 @@ def _container(
                 volume_name=platform.secret_volumes[name], container_path=SECRETS, read_only=True
             )
         )
-        waited += platform.ready(AGENT)
+        waited += platform.ready(platform.agent(name))
         labels.append(docker.ContainerLabelArgs(label="aikit.secrets", value=fingerprint(secrets)))
         entrypoints = ("sh", "-c", _start(secrets), "sh", *(container.entrypoint or ()))
     mounts += [

@@ -158,7 +158,7 @@ def _secrets(options: Options, known: state.State) -> list[Secret]:
     made = {
         str(each["urn"]).rpartition("::")[2]: each
         for each in known.current()
-        if each["type"] in {state.PASSWORD, state.KEY}
+        if each["type"] in {state.PASSWORD, state.GENERATION, state.KEY}
     }
     return [
         Secret(

@@ -13,19 +13,28 @@ STACK = "test"
 """The stack that has most of what there can be."""
 
 ENTRY = "vault:kv/secretV2:SecretV2"
-SOURCES = {"random:index/randomPassword:RandomPassword": "result", "tls:index/privateKey:PrivateKey": "privateKeyPem"}
-"""Types that make secrets, and the property that is one."""
+ENDPOINT = "vault:generic/endpoint:Endpoint"
+SOURCES = (
+    "random:index/randomId:RandomId",
+    "random:index/randomPassword:RandomPassword",
+    "tls:index/privateKey:PrivateKey",
+)
+"""Types that make secrets, or say which password Vault has made."""
 
 
 def kept(planned: Plan) -> Mapping[str, set[str]]:
-    """Return the generated secrets by the path of the entry that holds them; those of containers are made of these."""
+    """Return the generated secrets by the path at which they are read; the files of containers are made of these."""
     made = set(generated(planned))
-    return {
-        str(resource.properties["name"]): made
-        & set(re.findall(r"\$\{([\w-]+)\.", str(resource.properties["dataJson"])))
-        for resource in planned.resources
-        if resource.type == ENTRY and not str(resource.properties["name"]).startswith(names.files(""))
-    }
+    found: dict[str, set[str]] = {}
+    for resource in planned.resources:
+        if resource.type == ENTRY and not str(resource.properties["name"]).startswith(names.files("")):
+            path = f"{names.MOUNT}/{resource.properties['name']}"
+        elif resource.type == ENDPOINT:
+            path = names.database_credentials(str(resource.properties["path"]).rpartition("/")[2])
+        else:
+            continue
+        found[path] = made & set(re.findall(r"\$\{([\w-]+)\.", str(resource.properties["dataJson"])))
+    return found
 
 
 def generated(planned: Plan) -> Mapping[str, PlannedResource]:
@@ -37,7 +46,7 @@ def document() -> str:
     """Return the text of the document: each entry and what is in it."""
     planned = plan(STACK)
     rows = [
-        f"| `{names.MOUNT}/{path}` | {reader(path)} | {', '.join(f'`{name}`' for name in sorted(secrets))} |"
+        f"| `{path}` | {reader(path, rotations(planned))} | {', '.join(f'`{name}`' for name in sorted(secrets))} |"
         for path, secrets in sorted(kept(planned).items())
     ]
     return "\n".join(
@@ -45,7 +54,8 @@ def document() -> str:
             "# Inventory of secrets",
             "",
             f"Written by `python -m operations.secret_inventory` from the graph of the stack `{STACK}`. A secret that two services share",
-            "is in the entries of both. What each container reads as files is made of them, in `secret/files/<container>`.",
+            "is in the entries of both. What each container reads as files is made of them, in `secret/files/<container>`, but the",
+            "passwords of databases, which Vault's database engine makes and which are nowhere else.",
             "[secrets.md](secrets.md) says how to read and change them.",
             "",
             "| entry in Vault | who reads it, beside administrators | secrets |",
@@ -81,10 +91,13 @@ def _rotation(name: str, rotation: Mapping[str, Any]) -> str:
     return f"| `{name}` | {', '.join(rotation['services']) or 'the deployment'} | {when} |"
 
 
-def reader(path: str) -> str:
-    """Return who may read an entry."""
-    area, _, service = path.partition("/")
-    return f"the service {service}" if area == names.SERVICES else "nobody"
+def reader(path: str, rotations: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return who may read an entry, or a password of a database."""
+    folder, _, name = path.rpartition("/")
+    if path == names.database_credentials(name):
+        services = rotations[names.database_generation(name)]["services"]
+        return f"the service{'s' if len(services) > 1 else ''} {', '.join(services)}"
+    return f"the service {name}" if folder == f"{names.MOUNT}/{names.SERVICES}" else "nobody"
 
 
 if __name__ == "__main__":

@@ -96,6 +96,8 @@ CONTAINER = "docker:index/container:Container"
 IMAGE = "docker:index/image:Image"
 VOLUME = "docker:index/volume:Volume"
 PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 -- a type token
+GENERATION = "random:index/randomId:RandomId"
+"""Which of its passwords a database has, which Vault makes."""
 KEY = "tls:index/privateKey:PrivateKey"
 
 

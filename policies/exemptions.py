@@ -62,9 +62,9 @@ EXEMPTIONS: tuple[Exemption, ...] = (
     ),
     Exemption(
         policy="secrets-in-memory",
-        resource="secrets-agent-files",
+        resource="*secrets-agent-files",
         items=frozenset({"/etc/aikit/secret-id"}),
-        reason="The login of the agent that writes all others into memory.",
+        reason="The login of the agents that write all others into memory.",
         ends=date(2027, 10, 31),
     ),
     Exemption(

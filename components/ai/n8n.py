@@ -9,7 +9,7 @@ import pulumi
 from components.ai.ollama import PORT as OLLAMA_PORT
 from components.ai.ollama import tagged
 from components.context import Platform
-from components.data import postgres, redis
+from components.data import redis
 from components.identity import sign_in_proxy
 from components.images import N8N, Image
 from components.secrets.rotation import Replacement, Rotation
@@ -318,7 +318,7 @@ def _files(platform: Platform) -> Mapping[str, pulumi.Input[str]]:
 
 def _secrets(platform: Platform) -> Mapping[str, pulumi.Input[str]]:
     return {
-        "database-password": postgres.password(platform, DATABASE),
+        "database-password": platform.database_password(DATABASE),
         "redis-password": platform.secret(redis.PASSWORD),
         "encryption-key": platform.secret("n8n-encryption-key", 48, rotation=ENCRYPTION),
         "session-key": platform.secret("n8n-session-key", 48, rotation=SESSIONS),
@@ -334,7 +334,7 @@ def _health() -> Health:
 def _samples(platform: Platform) -> pulumi.Output[str]:
     """Return the samples as JSON: credentials for what the platform has, and workflows that use them."""
     secrets = pulumi.Output.all(
-        password=postgres.password(platform, WORKFLOWS_DATABASE), key=platform.secret("n8n-sample-webhook-key")
+        password=platform.database_password(WORKFLOWS_DATABASE), key=platform.secret("n8n-sample-webhook-key")
     )
     return pulumi.Output.secret(secrets).apply(
         lambda values: json.dumps(

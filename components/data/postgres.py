@@ -6,6 +6,8 @@ import pulumi
 
 from components.context import Platform
 from components.images import POSTGRES, Image
+from components.secrets import databases as passwords
+from components.secrets import names
 from components.service import (
     FILES,
     SECRETS,
@@ -22,24 +24,15 @@ from components.service import (
 from settings import ROOT
 
 USER = "999"
+SERVER = "postgres:5432"
 JOB = "postgres-databases"
 """Name of the job that makes the databases."""
 
 
-def password_name(database: str) -> str:
-    """Return the name of the secret that is the password of a database's role."""
-    return f"postgres-{database}-password"
-
-
-def password(platform: Platform, database: str) -> pulumi.Output[str]:
-    """Return the password of a database's role."""
-    return platform.secret(password_name(database))
-
-
 def address(platform: Platform, database: str) -> pulumi.Output[str]:
-    """Return the address of a database as most libraries read it; secret."""
+    """Return the address of a database as most libraries read it, for a secret file."""
     return pulumi.Output.concat(
-        "postgresql://", database, ":", password(platform, database), "@postgres:5432/", database
+        "postgresql://", database, ":", platform.database_password(database), f"@{SERVER}/", database
     )
 
 
@@ -90,10 +83,10 @@ class Postgres(Service):
         )
 
     def further(self, platform: Platform) -> Mapping[str, Container]:
-        """Return the job that makes the databases that the services ask for; what exists stays, and each password is set anew."""
+        """Return the job that makes the databases that the services ask for; what exists stays."""
         databases = [database for service in platform.services.values() for database in service.databases()]
-        secrets = {password_name(database.name): password(platform, database.name) for database in databases}
-        secrets |= {name: platform.secret(name) for database in databases for name in database.secrets}
+        used = {names.DATABASE_SECRET, *(name for database in databases for name in database.secrets)}
+        secrets = {name: platform.secret(name) for name in sorted(used)}
         script = pulumi.Output.secret(pulumi.Output.all(**secrets)).apply(lambda values: _script(databases, values))
         return {
             JOB: Container(
@@ -113,7 +106,7 @@ class Postgres(Service):
         }
 
     def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
-        """Make the databases."""
+        """Make the databases, and the passwords of their roles."""
         job = deploy_job(
             JOB,
             self.image,
@@ -122,19 +115,23 @@ class Postgres(Service):
             parent=deployment,
             depends_on=[deployment.container],
         )
-        return [job]
+        return [job, *passwords.declare(platform, SERVER, [job])]
 
 
 def _script(databases: Sequence[Database], secrets: Mapping[str, str]) -> str:
     """Return SQL that may run any number of times; ``secrets`` has those that it needs by name."""
-    lines = ["\\set ON_ERROR_STOP on"]
+    # Names and passwords are of letters, digits and hyphens only.
+    lines = [
+        "\\set ON_ERROR_STOP on",
+        *_role(names.DATABASE_USER, "CREATEROLE"),
+        f"ALTER ROLE \"{names.DATABASE_USER}\" PASSWORD '{secrets[names.DATABASE_SECRET]}';",
+    ]
     for database in sorted(databases, key=lambda database: database.name):
         name = database.name
-        # Names and passwords are of letters, digits and hyphens only; SQL has no CREATE ROLE IF NOT EXISTS.
         lines += [
-            f"SELECT 'CREATE ROLE \"{name}\" LOGIN'",
-            f" WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
-            f"ALTER ROLE \"{name}\" PASSWORD '{secrets[password_name(name)]}';",
+            *_role(name),
+            # To change its password; neither to become it nor to have its rights.
+            f'GRANT "{name}" TO "{names.DATABASE_USER}" WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;',
             *(f'GRANT "{role}" TO "{name}";' for role in database.member_of),
             f'SELECT \'CREATE DATABASE "{name}" OWNER "{name}"\'',
             f" WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}')\\gexec",
@@ -144,3 +141,11 @@ def _script(databases: Sequence[Database], secrets: Mapping[str, str]) -> str:
             *(statement.format_map(secrets) for statement in database.secrets.values()),
         ]
     return "\n".join(lines) + "\n"
+
+
+def _role(name: str, *options: str) -> list[str]:
+    # SQL has no CREATE ROLE IF NOT EXISTS.
+    return [
+        f"SELECT 'CREATE ROLE \"{name}\" {' '.join(('LOGIN', *options))}'",
+        f" WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}')\\gexec",
+    ]

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import pulumi
 
 from components.context import Platform
-from components.data import postgres
 from components.identity import realm
 from components.identity.names import CLIENT, CLIENT_SECRET
 from components.images import KEYCLOAK, Image
@@ -125,7 +124,7 @@ class Keycloak(Service):
                 "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1 -XX:-UseG1GC -XX:+UseSerialGC",
             },
             secret_environment={
-                "KC_DB_PASSWORD": postgres.password(platform, "keycloak"),
+                "KC_DB_PASSWORD": platform.database_password("keycloak"),
                 "KC_BOOTSTRAP_ADMIN_CLIENT_SECRET": platform.secret(CLIENT_SECRET),
             },
             files={"authority.pem": pulumi.Output.from_input(platform.certificates.authority)},

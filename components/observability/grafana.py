@@ -8,7 +8,6 @@ import pulumi
 import yaml
 
 from components.context import Platform
-from components.data import postgres
 from components.identity import keycloak, realm
 from components.images import GRAFANA, Image, Machine
 from components.observability import alertmanager, prometheus
@@ -126,7 +125,7 @@ class Grafana(Service):
             },
             secrets={
                 "client-secret": realm.client_secret(platform, CLIENT),
-                "database-password": postgres.password(platform, "grafana"),
+                "database-password": platform.database_password("grafana"),
                 "secret-key": platform.secret("grafana-secret-key", 48, rotation=ENCRYPTION),
             },
             health=Health(

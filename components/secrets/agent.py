@@ -1,7 +1,7 @@
 """Secrets agent: writes the secrets of every container into its memory, as Vault has them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pulumi
 
@@ -53,11 +53,13 @@ class SecretsAgent(Service):
 
     def container(self, platform: Platform) -> Container:
         """Return the agent's container. Its own secret is on disk: nobody could write it into memory before it runs."""
-        files = {
-            container: secrets
-            for described in platform.secret_files().values()
-            for container, secrets in described.items()
-        }
+        files: dict[str, Mapping[str, pulumi.Input[str]]] = {}
+        databases: dict[str, Sequence[str]] = {}
+        for service, described in platform.secret_files().items():
+            for container, secrets in described.items():
+                if platform.agent(container) == self.name:
+                    files[container] = secrets
+                    databases[container] = platform.databases_used(service)
         return Container(
             # Whatever the image's entrypoint is, which would begin with changing owners.
             entrypoint=("env",),
@@ -68,7 +70,7 @@ class SecretsAgent(Service):
                 "CONTENT": fingerprint({name: fingerprint(secrets) for name, secrets in files.items()}),
             },
             files={
-                "agent.hcl": configuration(files),
+                "agent.hcl": configuration(files, databases),
                 "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
                 "role-id": names.AGENT,
                 "secret-id": platform.secret(names.AGENT_SECRET, 48),
@@ -83,22 +85,22 @@ class SecretsAgent(Service):
         )
 
 
-def configuration(files: Mapping[str, Iterable[str]]) -> str:
+def configuration(files: Mapping[str, Iterable[str]], databases: Mapping[str, Sequence[str]]) -> str:
     """Return ``agent.hcl``; it holds no secret.
 
     Args:
         files: names of the files by container.
+        databases: those whose passwords may be in the files, by container.
     """
     entries = {container: f"{names.MOUNT}/data/{names.files(container)}" for container in sorted(files)}
     templates = [
-        _template(
-            f"{FOLDER}/{container}/{file}", f"{{{{ with secret {json.dumps(path)} }}}}{_content(file)}{{{{ end }}}}"
-        )
+        _template(f"{FOLDER}/{container}/{file}", _content(path, file, databases[container]))
         for container, path in entries.items()
         for file in sorted(files[container])
     ]
-    # They are written in this order as soon as all entries are known, so this one is written when all others are.
-    known = "".join(f"{{{{ with secret {json.dumps(path)} }}}}{{{{ end }}}}" for path in entries.values())
+    # They are written in this order as soon as everything is known, so this one is written when all others are.
+    passwords = sorted({names.database_credentials(database) for used in databases.values() for database in used})
+    known = "".join(f"{_with(path)}{{{{ end }}}}" for path in (*entries.values(), *passwords))
     templates.append(_template(WRITTEN, f"{known}written"))
     return f"""\
 vault {{
@@ -137,8 +139,19 @@ telemetry {{
 {"".join(templates)}"""
 
 
-def _content(file: str) -> str:
-    return f"{{{{ index .Data.data {json.dumps(file)} }}}}"
+def _content(entry: str, file: str, databases: Sequence[str]) -> str:
+    """Return a template of a file's text, with the passwords in place of what stands for them."""
+    text = f"index .Data.data {json.dumps(file)}"
+    opened: list[str] = []
+    for number, database in enumerate(databases):
+        path = names.database_credentials(database)
+        opened.append(f"{_with(path)}{{{{ $password{number} := .Data.password }}}}")
+        text += f" | regexReplaceAll {json.dumps(f'{path}/[0-9a-f]+')} $password{number}"
+    return f"{''.join(opened)}{_with(entry)}{{{{ {text} }}}}{'{{ end }}' * (len(opened) + 1)}"
+
+
+def _with(path: str) -> str:
+    return f"{{{{ with secret {json.dumps(path)} }}}}"
 
 
 def _template(destination: str, contents: str) -> str:

@@ -54,8 +54,7 @@ class Vault(Service):
     area = "secrets"
 
     _mount: vault.Mount
-    _options: pulumi.ResourceOptions
-    """Of everything that is made in it; both are made before anything else is."""
+    """Of the secrets; made before anything else is."""
 
     @property
     def image(self) -> Image:
@@ -133,7 +132,7 @@ class Vault(Service):
                 interval_seconds=3,
                 start_seconds=60,
             ),
-            networks=(Network.APPLICATIONS, Network.OBSERVABILITY),
+            networks=(Network.APPLICATIONS, Network.DATA, Network.OBSERVABILITY),
             # Folders that the official image has and that belong to its user: a volume takes over the owner.
             volumes=(
                 DataVolume(name="vault-data", path="/vault/file"),
@@ -165,16 +164,17 @@ class Vault(Service):
         audit = vault.Audit(
             "vault-audit", vault.AuditArgs(type="file", path=names.AUDIT, options={"file_path": "stdout"}), options
         )
-        self._options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[audit]))
+        options = pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[audit]))
+        platform.vault_options = options
         self._mount = vault.Mount(
             "vault-mount",
             vault.MountArgs(
                 path=names.MOUNT, type="kv", options={"version": "2"}, description="Every secret of the platform"
             ),
-            self._options,
+            options,
         )
         return [
-            _entry(names.files(container), files, self._mount, self._options)
+            _entry(names.files(container), files, self._mount, options)
             for described in platform.secret_files().values()
             for container, files in described.items()
         ]
@@ -182,10 +182,11 @@ class Vault(Service):
     def finish(self, platform: Platform, deployment: Deployment) -> None:
         """Write every secret into Vault by its service, too, say who may read it, and issue certificates."""
         del deployment
-        sign_in = _sign_in(platform, self._options)
-        _people(sign_in, platform, self._options)
-        _secrets(platform, self._mount, self._options)
-        pki.declare(platform, self._options)
+        options = platform.vault_options
+        sign_in = _sign_in(platform, options)
+        _people(sign_in, platform, options)
+        _secrets(platform, self._mount, options)
+        pki.declare(platform, options)
 
 
 def _here() -> str:
@@ -193,7 +194,7 @@ def _here() -> str:
 
 
 def _secrets(platform: Platform, mount: vault.Mount, options: pulumi.ResourceOptions) -> None:
-    """Make an entry for each service, which that service alone may read."""
+    """Make an entry for each service that has secrets, which that service alone may read."""
     logins = vault.AuthBackend(
         "vault-service-logins",
         vault.AuthBackendArgs(path=names.SERVICE_LOGINS, type="approle", description="Logins of services"),
@@ -201,12 +202,13 @@ def _secrets(platform: Platform, mount: vault.Mount, options: pulumi.ResourceOpt
     )
     _entry(names.CERTIFICATES, platform.certificates.secrets, mount, options)
     files = platform.secret_files()
-    for service, values in sorted(platform.secrets().items()):
-        _entry(names.entry(service), values, mount, options)
+    secrets = platform.secrets()
+    for service in sorted(service for service in platform.services if service in secrets or files[service]):
+        if service in secrets:
+            _entry(names.entry(service), secrets[service], mount, options)
+        text = service_policy(service, files[service], platform.databases_used(service))
         policy = vault.Policy(
-            f"vault-policy-service-{service}",
-            vault.PolicyArgs(name=f"service-{service}", policy=service_policy(service, files[service])),
-            options,
+            f"vault-policy-service-{service}", vault.PolicyArgs(name=f"service-{service}", policy=text), options
         )
         vault.approle.AuthBackendRole(
             f"vault-role-{service}",
@@ -369,7 +371,7 @@ def deployment_policy() -> str:
             rule("sys/mounts", "read"),
             *(
                 text
-                for engine in (names.MOUNT, names.PKI)
+                for engine in (names.MOUNT, names.DATABASES, names.PKI)
                 for text in (
                     rule(f"sys/mounts/{engine}", *change),
                     rule(f"sys/mounts/{engine}/tune", "read", "update"),
@@ -394,6 +396,10 @@ def deployment_policy() -> str:
                 for kind in ("data", "metadata")
                 for area in (names.SERVICES, names.PLATFORM, names.FILES)
             ),
+            # It orders passwords; it reads none.
+            rule(f"{names.DATABASES}/config/{names.DATABASE_SERVER}", *change),
+            rule(f"{names.DATABASES}/static-roles/*", *change),
+            rule(f"{names.DATABASES}/rotate-role/*", "create", "update"),
             # It makes the authority and says what that issues; it issues nothing itself.
             rule(f"{names.PKI}/issuers/generate/intermediate/internal", "create", "update"),
             rule(f"{names.PKI}/intermediate/set-signed", "create", "update"),
@@ -404,15 +410,16 @@ def deployment_policy() -> str:
     )
 
 
-def service_policy(service: str, containers: Iterable[str]) -> str:
-    """Return what a service may do: read its own entry, and those of its containers."""
+def service_policy(service: str, containers: Iterable[str], databases: Iterable[str] = ()) -> str:
+    """Return what a service may do: read its own entry, those of its containers, and the passwords of the databases that it uses."""
     paths = [names.entry(service), *(names.files(container) for container in sorted(containers))]
-    return "".join(rule(f"{names.MOUNT}/{kind}/{path}", "read") for path in paths for kind in ("data", "metadata"))
+    entries = [f"{names.MOUNT}/{kind}/{path}" for path in paths for kind in ("data", "metadata")]
+    return "".join(rule(path, "read") for path in (*entries, *map(names.database_credentials, databases)))
 
 
 def agent_policy() -> str:
-    """Return what the secrets agent may do: read the containers' secrets."""
-    return rule(f"{names.MOUNT}/data/{names.FILES}/*", "read")
+    """Return what the secrets agents may do: read the containers' secrets, and the passwords of the databases."""
+    return rule(f"{names.MOUNT}/data/{names.FILES}/*", "read") + rule(names.database_credentials("+"), "read")
 
 
 def admin_policy() -> str:
@@ -438,6 +445,8 @@ def admin_policy() -> str:
                 rule(f"{names.MOUNT}/{kind}/{shared}", "create", "read", "update", "delete", "list")
                 for kind in ("data", "metadata")
             ),
+            rule(f"{names.DATABASES}/static-roles", "list"),
+            rule(names.database_credentials("+"), "read"),
             rule(login, "list"),
             rule(f"{login}/+/role-id", "read"),
             rule(f"{login}/+/secret-id", "create", "update", "list"),

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 from providers.resource import Properties, Property, ProviderError
 from providers.server import Provider
 from providers.vault.client import Settings, Vault
+from providers.vault.databases import Endpoint, SecretBackendConnection, SecretBackendStaticRole
 from providers.vault.engines import Audit, AuthBackend, JwtAuthBackend, Mount
 from providers.vault.pki import IntermediateRequest, IntermediateSigned, PkiCrl, PkiIssuers, PkiRole, PkiUrls
 from providers.vault.records import AppRole, JwtRole, Policy, SecretV2
@@ -42,6 +43,7 @@ class VaultProvider(Provider[Vault]):
         AppRole,
         Audit,
         AuthBackend,
+        Endpoint,
         IntermediateRequest,
         IntermediateSigned,
         JwtAuthBackend,
@@ -52,6 +54,8 @@ class VaultProvider(Provider[Vault]):
         PkiRole,
         PkiUrls,
         Policy,
+        SecretBackendConnection,
+        SecretBackendStaticRole,
         SecretV2,
     )
 

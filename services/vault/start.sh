@@ -12,9 +12,12 @@ STORAGE=/vault/file
 KEY=/vault/config/unseal-key
 # In the storage: says that the key was kept, so that there may be something to lose.
 KEPT="$STORAGE/key-kept"
-# In the storage: checksum of what those may do.
+# In the storage: checksum of what those and the plugins may do.
 GRANTED="$STORAGE/granted"
 READY=/tmp/ready
+# Programs that the image has beside Vault's own, by name; the official image has them inside of it.
+PLUGINS=/usr/lib/vault/plugins
+PLUGIN_SETTINGS=/tmp/plugins.hcl
 
 export VAULT_ADDR=http://127.0.0.1:8202
 export HOME=/tmp
@@ -108,6 +111,15 @@ grant() {
     say "$1 has its login"
 }
 
+# Lets Vault start the plugins as they are in this image.
+register_plugins() {
+    [ -d "$PLUGINS" ] || return 0
+    for plugin in "$PLUGINS"/*-database-plugin; do
+        vault plugin register "-sha256=$(sha256sum <"$plugin" | cut -d ' ' -f 1)" database "${plugin##*/}" >/dev/null
+        say "${plugin##*/} may be started"
+    done
+}
+
 rm -f "$READY"
 if [ ! -e "$KEPT" ] && [ ! -s "$KEY" ] && [ -e "$STORAGE/raft" ]; then
     # Its key was never kept, so nothing can ever have been stored in it: an initialisation was interrupted.
@@ -121,7 +133,8 @@ mkdir -p "$STORAGE/raft"
 
 # Credentials of another system's seal are the server's alone: the commands below would take VAULT_TOKEN for theirs.
 if [ -f "$FILES/environment" ]; then . "$FILES/environment"; fi
-vault server "-config=$FILES/vault.hcl" &
+if [ -d "$PLUGINS" ]; then printf 'plugin_directory = "%s"\n' "$PLUGINS"; fi >"$PLUGIN_SETTINGS"
+vault server "-config=$FILES/vault.hcl" "-config=$PLUGIN_SETTINGS" &
 server=$!
 unset VAULT_TOKEN
 trap 'kill -TERM "$server" 2>/dev/null || true' TERM INT
@@ -133,14 +146,15 @@ if [ "$(status initialized)" != true ]; then initialise; fi
 if ! recovers; then vault write sys/unseal "key=@$KEY" >/dev/null; fi
 wait_until active active
 
-wanted="$(cat "$0" "$FILES/deployment.hcl" "$FILES/secrets-agent.hcl" | sha256sum)"
+wanted="$(cat "$0" "$FILES/deployment.hcl" "$FILES/secrets-agent.hcl" "$PLUGINS"/* 2>/dev/null | sha256sum)"
 if [ "$(cat "$GRANTED" 2>/dev/null || true)" != "$wanted" ] || ! login deployment || ! login secrets-agent; then
     [ -n "${VAULT_TOKEN:-}" ] || root
     vault auth list -format=json | grep -q '"approle/"' || vault auth enable approle >/dev/null
     # The deployment does the rest.
     grant deployment 15m 1h
-    # It runs all the time.
+    # They run all the time.
     grant secrets-agent 1h 24h
+    register_plugins
     printf '%s\n' "$wanted" >"$GRANTED"
 fi
 if [ -n "${VAULT_TOKEN:-}" ]; then

@@ -357,7 +357,7 @@ def beside(machine: Machine, tmp_path: Path) -> Iterator[Agent]:
     )
     volume = machine.docker.volumes.create(f"{machine.identity}-secrets", driver="local", driver_opts=options)
     for name, text in {
-        "agent.hcl": agent.configuration({"redis": ["password", "password.conf"]}),
+        "agent.hcl": agent.configuration({"redis": ["password", "password.conf"]}, {"redis": []}),
         "authority.pem": machine.files["certificate.pem"],
         "role-id": names.AGENT,
         "secret-id": machine.files["secrets-agent-secret"],

@@ -15,6 +15,7 @@ from components.identity import access
 from components.images import Machine
 from components.platform import deploy
 from components.registry import SERVICES, deployed, left_out
+from components.secrets import names
 from components.service import NOT_UPDATABLE
 from operations import origins
 from operations.plan import ROOT, Plan, PlannedResource, record
@@ -350,8 +351,8 @@ def uploads(plan: Plan, service: str) -> dict[str, str]:
 
 def secret_files(plan: Plan, name: str) -> dict[str, str]:
     """Return the template of each secret file of a container, by the file's name."""
-    agent = uploads(plan, "secrets-agent")["agent.hcl"]
-    found = re.findall(rf'destination += "/secrets/{name}/([^"]+)"\n.*\n.*\n +contents += (".*")', agent)
+    agents = "".join(uploads(plan, agent)["agent.hcl"] for agent in names.AGENTS)
+    found = re.findall(rf'destination += "/secrets/{name}/([^"]+)"\n.*\n.*\n +contents += (".*")', agents)
     return {file: json.loads(contents) for file, contents in found}
 
 

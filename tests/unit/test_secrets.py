@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from components.secrets import vault
+from components.secrets.names import AGENTS
 from components.secrets.vault import deployment_policy
 from operations import secret_inventory
 from operations.plan import Plan, PlannedResource
@@ -31,9 +32,9 @@ def test_every_generated_secret_is_in_vault(stack: str, built: bool) -> None:
     everything = set(secret_inventory.generated(plan))
     assert {"administrator-password", "postgres-keycloak-password", "redis-password", "authority-key"} <= everything
     assert everything - set().union(*kept.values()) == set(), "generated, and not in Vault"
-    assert "postgres-keycloak-password" in kept["services/keycloak"]
-    assert {"open-webui-client-secret", "redis-password"} <= kept["services/open-webui"]
-    assert "redis-password" not in kept["services/keycloak"]
+    assert kept["database/static-creds/keycloak"] == {"postgres-keycloak-password"}
+    assert {"open-webui-client-secret", "redis-password"} <= kept["secret/services/open-webui"]
+    assert "redis-password" not in kept["secret/services/keycloak"]
 
 
 @pytest.mark.spec("VLT-06", "VLT-09")
@@ -134,23 +135,35 @@ def test_what_takes_a_secret_at_its_first_start_only_is_told_again() -> None:
 def test_every_service_reads_its_own_entry_and_no_other(stack: str, built: bool) -> None:
     plan = planned(stack, built)
     entries = [str(item.properties["name"]) for item in of_vault(plan, ":SecretV2")]
-    services = {path.removeprefix("services/") for path in entries if path.startswith("services/")}
     policies = {str(item.properties["name"]): str(item.properties["policy"]) for item in of_vault(plan, ":Policy")}
     roles: dict[str, Any] = {
         str(item.properties["roleName"]): item.properties
         for item in of_vault(plan, ":AuthBackendRole")
         if item.type.startswith("vault:appRole")
     }
-    assert set(roles) == services
+    services = {str(path).removeprefix("files/") for path in entries if path.startswith("files/")} - {
+        "n8n-samples",
+        "postgres-databases",
+    }
+    others = {path.removeprefix("services/") for path in entries if path.startswith("services/")} - services
+    assert others == {"vault", *AGENTS}, "what opens Vault"
+    assert set(roles) == services | others
     containers = {
         **{name: (name,) for name in in_memory(plan)},
         "n8n": ("n8n", "n8n-samples"),
         "postgres": ("postgres", "postgres-databases"),
     }
-    for service in services:
+    databases = {
+        path.rpartition("/")[2]: secret_inventory.rotations(plan)[name]["services"]
+        for path, (name, *_) in secret_inventory.kept(plan).items()
+        if path.startswith("database/static-creds/")
+    }
+    assert databases["n8n"] == ["n8n", "n8n-worker"]
+    for service in roles:
         paths = set(re.findall(r'path "([^"]+)"', policies[f"service-{service}"]))
         own = [f"services/{service}", *(f"files/{name}" for name in containers.get(service, ()))]
-        assert paths == {f"secret/{kind}/{path}" for kind in ("data", "metadata") for path in own}
+        passwords = {f"database/static-creds/{name}" for name, users in databases.items() if service in users}
+        assert paths == passwords | {f"secret/{kind}/{path}" for kind in ("data", "metadata") for path in own}
         assert set(re.findall(r'"(\w+)"\]', policies[f"service-{service}"])) == {"read"}
         assert roles[service]["tokenPolicies"] == [f"${{vault-policy-service-{service}.name}}"] or roles[service][
             "tokenPolicies"
@@ -176,7 +189,7 @@ def test_vault_issues_certificates_for_inside_alone(stack: str, built: bool) -> 
     plan = planned(stack, built)
     settings = load(stack)
     (role,) = of_vault(plan, ":SecretBackendRole")
-    services = {item.removeprefix("services/") for item in secret_inventory.kept(plan)}
+    services = {item.removeprefix("secret/services/") for item in secret_inventory.kept(plan)}
     allowed: Any = role.properties["allowedDomains"]
     assert allowed[0] == settings.domain
     assert {"vault", "redis", "postgres"} <= set(allowed[1:]) & services
@@ -196,6 +209,7 @@ def test_vault_issues_certificates_for_inside_alone(stack: str, built: bool) -> 
 ON_DISK = {
     "vault-files": {"deployment-secret", "secrets-agent-secret", "key.pem"},
     "secrets-agent-files": {"secret-id"},
+    "database-secrets-agent-files": {"secret-id"},
 }
 """Carriers with secrets, and which: nobody can write these into memory before Vault and the agent run."""
 
@@ -229,11 +243,16 @@ def test_no_secret_is_on_a_disk_but_those_that_open_vault(stack: str, built: boo
 @STACKS
 def test_every_secret_file_is_written_by_the_agent_before_its_container_starts(stack: str, built: bool) -> None:
     plan = planned(stack, built)
-    agent = next(item for item in of_type(plan, "Container") if item.name == "secrets-agent-container")
+    agents = [item for item in of_type(plan, "Container") if item.name in {f"{name}-container" for name in AGENTS}]
     entries = {str(item.properties["name"]): item.urn for item in of_vault(plan, ":SecretV2")}
     volumes = {str(item.properties["name"]): item for item in of_type(plan, "Volume")}
-    written: Any = agent.properties["volumes"]
-    folders = {mount["volumeName"]: mount["containerPath"] for mount in written if not mount.get("readOnly")}
+    written: dict[str, Any] = {agent.urn: agent.properties["volumes"] for agent in agents}
+    folders = {
+        mount["volumeName"]: (mount["containerPath"], urn)
+        for urn, mounts in written.items()
+        for mount in mounts
+        if not mount.get("readOnly")
+    }
     assert {"redis", "postgres", "haproxy", "keycloak", "n8n-samples"} <= in_memory(plan)
     for name in in_memory(plan):
         made = next(item for item in of_type(plan, "Container") if item.name == f"{name}-container")
@@ -242,10 +261,12 @@ def test_every_secret_file_is_written_by_the_agent_before_its_container_starts(s
         assert mount["readOnly"] is True
         options: Any = volumes[mount["volumeName"]].properties["driverOpts"]
         assert (options["type"], options["device"]) == ("tmpfs", "tmpfs")
-        assert folders.pop(mount["volumeName"]) == f"/secrets/{name}"
+        folder, urn = folders.pop(mount["volumeName"])
+        assert folder == f"/secrets/{name}"
         # All files are waited for, and a container that lacks one ends.
         assert f"for file in {' '.join(sorted(secret_files(plan, name)))}; do" in properties["entrypoints"][2]
-        assert agent.urn in made.dependencies
+        assert urn in made.dependencies
+        agent = next(item for item in agents if item.urn == urn)
         assert entries.pop(f"files/{name}") in agent.dependencies
         assert "aikit.secrets" in {label["label"] for label in properties["labels"]}
     assert not folders
@@ -267,13 +288,47 @@ def test_a_file_that_is_no_more_does_not_stay_in_its_volume(tmp_path: Path) -> N
 
 
 @STACKS
-def test_nothing_but_the_agent_waits_for_vault(stack: str, built: bool) -> None:
+def test_nothing_but_the_agents_waits_for_vault_and_what_needs_a_database_for_its_password(
+    stack: str, built: bool
+) -> None:
     plan = planned(stack, built)
-    own = {item.urn for item in plan.resources if "aikit:secrets:Vault" in item.urn}
+    own = {item.urn: item.name for item in plan.resources if "aikit:secrets:Vault" in item.urn}
     assert own
-    for item in plan.resources:
-        if item.urn not in own and item.name != "secrets-agent-container":
-            assert not own & set(item.dependencies), item.name
+    waited = {
+        item.name: {own[urn] for urn in item.dependencies if urn in own}
+        for item in plan.resources
+        if item.urn not in own and item.name not in {f"{name}-container" for name in AGENTS}
+    }
+    assert "vault-database-keycloak-password" in waited["keycloak-container"]
+    for name, these in waited.items():
+        assert all(re.fullmatch(r"vault-database-.*-password", each) for each in these), name
+    assert not waited["postgres-container"] | waited["redis-container"] | waited["haproxy-container"]
+
+
+@pytest.mark.spec("VLT-14")
+@STACKS
+def test_passwords_of_databases_are_made_by_vault_and_kept_nowhere_else(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    roles = {str(item.properties["name"]): item for item in of_vault(plan, ":SecretBackendStaticRole")}
+    assert {"keycloak", "n8n", "open-webui", "postgres-exporter", "workflows"} <= set(roles)
+    orders = {str(item.properties["path"]): item for item in of_vault(plan, ":Endpoint")}
+    assert set(orders) == {f"database/rotate-role/{name}" for name in roles}
+    (server,) = of_vault(plan, ":SecretBackendConnection")
+    job = next(item for item in plan.resources if item.name == "postgres-databases-container")
+    assert job.urn in server.dependencies
+    for name, role in roles.items():
+        assert role.urn in orders[f"database/rotate-role/{name}"].dependencies
+        # Another password is another text in each file that has it, so that whoever reads it is replaced.
+        generation = f"${{postgres-{name}-password."
+        assert generation in str(orders[f"database/rotate-role/{name}"].properties["dataJson"])
+    made = {item.name for item in plan.resources if item.name in {f"postgres-{name}-password" for name in roles}}
+    assert len(made) == len(roles)
+    assert {item.type for item in plan.resources if item.name in made} == {"random:index/randomId:RandomId"}
+    assert "${postgres-open-webui-password.hex}" in kept_files(plan, "open-webui")
+    template = secret_files(plan, "open-webui")["environment"]
+    assert 'with secret "database/static-creds/open-webui"' in template
+    assert 'regexReplaceAll "database/static-creds/open-webui/[0-9a-f]+"' in template
+    assert not any(f"${{{name}." in kept_files(plan, "postgres-databases") for name in made)
 
 
 @pytest.mark.spec("VLT-01", "VLT-02", "VLT-03")
