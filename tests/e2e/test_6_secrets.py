@@ -86,11 +86,16 @@ def admin(platform: Deployed, browser: Browser) -> Caller:
 @pytest.fixture(scope="module")
 def everything(admin: Caller) -> dict[str, dict[str, str]]:
     """Return all secrets that Vault has, by entry."""
-    found: dict[str, dict[str, str]] = {}
+    databases = admin.ask("GET", f"{names.DATABASES}/static-roles", list="true").json()["data"]["keys"]
+    found = {
+        path: {names.database_generation(database): admin.read(path)["password"]}
+        for database in databases
+        if (path := names.database_credentials(database))
+    }
     for area in (names.SERVICES, names.PLATFORM):
         listed = admin.ask("GET", f"{names.MOUNT}/metadata/{area}/", list="true").json()["data"]["keys"]
         for key in listed:
-            found[f"{area}/{key}"] = admin.read(f"{names.MOUNT}/data/{area}/{key}")["data"]
+            found[f"{names.MOUNT}/{area}/{key}"] = admin.read(f"{names.MOUNT}/data/{area}/{key}")["data"]
     return found
 
 
@@ -99,13 +104,18 @@ def test_vault_has_every_secret_as_it_is_used(platform: Deployed, everything: di
     # A plan knows no machine; what this one cannot have has no secrets here.
     left_out = {kind.name for kind in SERVICES} - {service.name for service in platform.services}
     for path, secrets in secret_inventory.kept(plan(STACK)).items():
-        if path.removeprefix(f"{names.SERVICES}/") not in left_out:
+        if path.rpartition("/")[2] not in left_out:
             expected = {name for name in secrets if not any(f"-{service}-" in f"-{name}" for service in left_out)}
             assert expected <= everything.get(path, {}).keys(), path
-    assert everything["services/keycloak"]["administrator-password"] == platform.passwords["admin"]
-    password = everything["services/open-webui"]["redis-password"]
+    assert everything["secret/services/keycloak"]["administrator-password"] == platform.passwords["admin"]
+    password = everything["secret/services/open-webui"]["redis-password"]
     assert platform.run("redis", "cat", f"{SECRETS}/password") == password
-    assert "BEGIN CERTIFICATE" in everything["platform/certificates"]["certificate-bundle"]
+    assert "BEGIN CERTIFICATE" in everything["secret/platform/certificates"]["certificate-bundle"]
+    (password,) = everything[names.database_credentials("n8n")].values()
+    assert platform.run("n8n", "cat", f"{SECRETS}/database-password") == password
+    addresses = platform.run("open-webui", "cat", f"{SECRETS}/environment")
+    (password,) = everything[names.database_credentials("open-webui")].values()
+    assert f"DATABASE_URL=postgresql://open-webui:{password}@postgres:5432/open-webui" in addresses
 
 
 @pytest.mark.spec("VLT-04", "VLT-05")
@@ -117,7 +127,14 @@ def test_a_service_reads_its_own_entry_and_no_other(platform: Deployed, admin: C
     assert answer.status_code == 200, answer.text
     service = Caller(platform=platform, token=answer.json()["auth"]["client_token"])
     assert service.read("secret/data/services/open-webui")["data"]["redis-password"]
-    for path in ("secret/data/services/keycloak", "secret/data/platform/certificates", "secret/metadata/services/"):
+    assert service.read(names.database_credentials("open-webui"))["password"]
+    assert service.ask("POST", f"{names.DATABASES}/rotate-role/open-webui").status_code == 403
+    for path in (
+        "secret/data/services/keycloak",
+        "secret/data/platform/certificates",
+        "secret/metadata/services/",
+        names.database_credentials("keycloak"),
+    ):
         assert service.ask("GET", path).status_code == 403, path
     assert service.ask("POST", "secret/data/services/open-webui", {"data": {"a": "b"}}).status_code == 403
     # Taken back, the login is worth nothing any more.
@@ -202,6 +219,7 @@ def test_neither_docker_nor_a_log_nor_the_state_shows_a_secret(
 ON_DISK = {
     "vault-files": {"deployment-secret", "key.pem", "secrets-agent-secret"},
     "secrets-agent-files": {"secret-id"},
+    "database-secrets-agent-files": {"secret-id"},
 }
 """Files with secrets by volume: those that open Vault."""
 
@@ -366,7 +384,9 @@ def test_after_a_restart_of_everything_the_secrets_are_in_memory_again(
         list(executor.map(lambda container: container.stop(timeout=60), containers))
         assert volume(platform, "redis-secrets") == {}, "memory ends with who uses it"
         # As Docker does it: all at once, those that need secrets before those that have them.
-        waiting = sorted(containers, key=lambda container: container.labels["aikit.service"] in {"vault", names.AGENT})
+        waiting = sorted(
+            containers, key=lambda container: container.labels["aikit.service"] in {"vault", *names.AGENTS}
+        )
         list(executor.map(lambda container: container.start(), waiting))
     deadline = time.monotonic() + 300
     while late := [item.name for item in running(platform) if item.attrs["State"]["Health"]["Status"] != "healthy"]:
@@ -375,7 +395,7 @@ def test_after_a_restart_of_everything_the_secrets_are_in_memory_again(
     assert len(running(platform)) == len(containers)
     for service in ("haproxy", "postgres", "redis"):
         assert platform.container(service).attrs["RestartCount"] == 0, f"{service} did not wait for its secrets"
-    assert platform.run("redis", "cat", f"{SECRETS}/password") == everything["services/redis"]["redis-password"]
+    assert platform.run("redis", "cat", f"{SECRETS}/password") == everything["secret/services/redis"]["redis-password"]
     with platform.client() as client:
         assert client.get(f"{platform.url('chat')}/health").status_code == 200
 

@@ -112,12 +112,15 @@ def refused_by_keycloak(platform: Deployed, client_id: str, value: str) -> bool:
 
 def stored(platform: Deployed, browser: Browser, service: str) -> tuple[int, dict[str, str]]:
     """Return the version of a service's entry in Vault, and its secrets."""
+    data = administrator(platform, browser).read(f"{names.MOUNT}/data/{names.entry(service)}")
+    return int(data["metadata"]["version"]), data["data"]
+
+
+def administrator(platform: Deployed, browser: Browser) -> Caller:
+    """Return an administrator who has signed in to Vault."""
     answer = sign_in(platform, browser, "admin", names.ADMIN)
     assert answer.status_code == 200, answer.text
-    data = Caller(platform=platform, token=answer.json()["auth"]["client_token"]).read(
-        f"{names.MOUNT}/data/{names.entry(service)}"
-    )
-    return int(data["metadata"]["version"]), data["data"]
+    return Caller(platform=platform, token=answer.json()["auth"]["client_token"])
 
 
 def psql(platform: Deployed, role: str, password: str) -> int:
@@ -174,7 +177,8 @@ def test_secrets_are_rotated_under_load(platform: Deployed, browser: Browser, pe
     # Failures: for each service that was replaced one window, and none where none was.
     after = identities(platform)
     replaced = {name for name in before if before[name] != after[name]}
-    assert replaced == {"n8n", "n8n-worker", "open-webui", "redis", "redis-exporter", "secrets-agent", "sign-in-proxy"}
+    users = {"n8n", "n8n-worker", "open-webui", "redis", "redis-exporter", "sign-in-proxy"}
+    assert replaced == {*users, *names.AGENTS}
     report = {
         client.name: {
             "requests": len(client.tries),
@@ -199,7 +203,7 @@ def test_secrets_are_rotated_under_load(platform: Deployed, browser: Browser, pe
     present = {name: stored(platform, browser, name) for name in versions}
     assert {name: version - versions[name] for name, (version, _) in present.items()} == {
         "redis": 1,
-        "postgres": 1,
+        "postgres": 0,
         "sign-in-proxy": 1,
         "vault": 0,
     }
@@ -207,10 +211,14 @@ def test_secrets_are_rotated_under_load(platform: Deployed, browser: Browser, pe
     assert "WRONGPASS" in platform.run("redis", "sh", "-c", check, "sh", former["redis"])
     assert platform.run("redis", "sh", "-c", check, "sh", present["redis"][1]["redis-password"]).strip() == "PONG"
     assert psql(platform, "n8n", former["postgres"])
-    assert psql(platform, "n8n", present["postgres"][1]["postgres-n8n-password"]) == 0
+    database = administrator(platform, browser).read(names.database_credentials("n8n"))["password"]
+    assert (
+        secret(platform, "n8n", "database-password") == secret(platform, "n8n-worker", "database-password") == database
+    )
+    assert psql(platform, "n8n", database) == 0
     assert refused_by_keycloak(platform, "n8n", former["sign-in-proxy"])
     assert not refused_by_keycloak(platform, "n8n", present["sign-in-proxy"][1]["n8n-client-secret"])
-    values = {*former.values(), *present["redis"][1].values(), *present["sign-in-proxy"][1].values()}
+    values = {database, *former.values(), *present["redis"][1].values(), *present["sign-in-proxy"][1].values()}
     last = aikit("history", "--json").stdout
     assert not any(value in done.stdout + done.stderr + last for value in values)
     assert json.loads(last)[0]["rotated"] == ["postgres-n8n-password", "redis-password", "n8n-client-secret"]
@@ -231,6 +239,7 @@ def test_what_was_taken_at_the_first_start_only_is_rotated_too(platform: Deploye
         "postgres-password",
         "postgres-keycloak-password",
         "postgres-workflows-password",
+        names.DATABASE_SECRET,
         "n8n-sample-webhook-key",
         CLIENT_SECRET,
         names.DEPLOYMENT_SECRET,

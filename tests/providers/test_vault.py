@@ -49,7 +49,13 @@ def server() -> Generator[str]:
     newest = max(images, key=lambda image: str(image.attrs["Created"]))
     container = engine.containers.run(
         newest.tags[0],
-        ["server", "-dev", f"-dev-root-token-id={TOKEN}", "-dev-listen-address=0.0.0.0:8200"],
+        [
+            "server",
+            "-dev",
+            f"-dev-root-token-id={TOKEN}",
+            "-dev-listen-address=0.0.0.0:8200",
+            "-dev-plugin-dir=/usr/lib/vault/plugins",
+        ],
         detach=True,
         auto_remove=True,
         environment={"HOME": "/tmp"},  # noqa: S108 -- of the container
@@ -269,6 +275,132 @@ def authority(server: str, **changes: Any) -> Program:
         pulumi.export("root", root.cert_pem)
 
     return declare
+
+
+@pytest.fixture
+def database() -> Generator[Any]:
+    """Run PostgreSQL with a role for Vault and one whose password is Vault's; return its container."""
+    engine = docker.from_env()
+    images = engine.images.list(name="aikit/postgres")
+    if not images:
+        pytest.skip("there is no local image aikit/postgres; build the images first")
+    newest = max(images, key=lambda image: str(image.attrs["Created"]))
+    container: Any = engine.containers.run(
+        newest.tags[0], detach=True, auto_remove=True, environment={"POSTGRES_PASSWORD": PASSWORD}
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while container.exec_run(["pg_isready", "--quiet", "--host=127.0.0.1"]).exit_code:
+            assert time.monotonic() < deadline, container.logs().decode()
+            time.sleep(0.2)
+        roles = (
+            f"CREATE ROLE vault LOGIN CREATEROLE PASSWORD '{PASSWORD}'; CREATE ROLE app LOGIN;"
+            " GRANT app TO vault WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;"
+        )
+        command = ["psql", "--username=postgres", "--set=ON_ERROR_STOP=1", "-c", roles]
+        done = container.exec_run(command, environment={"PGPASSWORD": PASSWORD, "PGHOST": "127.0.0.1"})
+        assert done.exit_code == 0, done.output
+        container.reload()
+        yield container
+    finally:
+        container.remove(force=True, v=True)
+
+
+def passwords(server: str, database: Any, **changes: Any) -> Program:
+    """Return a program in which Vault has the password of a role; ``changes`` are what the tests vary."""
+    address = database.attrs["NetworkSettings"]["IPAddress"]
+
+    def declare() -> None:
+        provider = vault.Provider("vault", address=server, token=pulumi.Output.secret(TOKEN), skip_child_token=True)
+        options = pulumi.ResourceOptions(provider=provider)
+        mount = vault.Mount("mount", vault.MountArgs(path="database", type="database"), options)
+        connection = vault.database.SecretBackendConnection(
+            "connection",
+            vault.database.SecretBackendConnectionArgs(
+                backend=mount.path,
+                name="server",
+                allowed_roles=["app"],
+                postgresql=vault.database.SecretBackendConnectionPostgresqlArgs(
+                    connection_url=f"postgresql://{{{{username}}}}:{{{{password}}}}@{address}/postgres?sslmode=disable",
+                    username="vault",
+                    password=pulumi.Output.secret(changes.get("password", PASSWORD)),
+                    password_authentication="scram-sha-256",
+                ),
+            ),
+            options,
+        )
+        role = vault.database.SecretBackendStaticRole(
+            "role",
+            vault.database.SecretBackendStaticRoleArgs(
+                backend=mount.path,
+                name="app",
+                db_name=connection.name,
+                username="app",
+                rotation_period=changes.get("period", 86_400),
+            ),
+            options,
+        )
+        vault.generic.Endpoint(
+            "order",
+            vault.generic.EndpointArgs(
+                path="database/rotate-role/app",
+                data_json=json.dumps({"generation": changes.get("generation", "a")}),
+                disable_read=True,
+                disable_delete=True,
+            ),
+            pulumi.ResourceOptions(provider=provider, depends_on=[role]),
+        )
+
+    return declare
+
+
+def logs_in(database: Any, password: str) -> bool:
+    # By its address outside of the container: inside, nobody is asked for a password.
+    address = database.attrs["NetworkSettings"]["IPAddress"]
+    command = ["psql", f"--host={address}", "--username=app", "--dbname=postgres", "-c", "SELECT 1"]
+    return database.exec_run(command, environment={"PGPASSWORD": password}).exit_code == 0
+
+
+@pytest.mark.spec("VLT-13", "VLT-14")
+def test_vault_makes_the_password_of_a_database_role(
+    stack: Callable[[Program], Run], server: str, root: Any, database: Any
+) -> None:
+    def password() -> str:
+        return root.read("database/static-creds/app")["data"]["password"]
+
+    run = stack(passwords(server, database))
+    assert "password authentication failed" in run.up_fails(passwords(server, database, password="wrong"))
+    run.up(passwords(server, database))
+    first = password()
+    assert logs_in(database, first)
+    assert run.up() == {"same": 6}
+    run.refresh()
+    assert run.preview() == {"same": 6}, "what Vault answers is what was asked for"
+    assert password() == first
+
+    assert run.up(passwords(server, database, generation="b")) == {"same": 5, "update": 1}
+    second = password()
+    assert second != first
+    assert (logs_in(database, first), logs_in(database, second)) == (False, True)
+    assert run.up(passwords(server, database, generation="b", period=172_800)) == {"same": 5, "update": 1}
+    assert root.read("database/static-roles/app")["data"]["rotation_period"] == 172_800
+    assert password() == second
+    text = json.dumps(run.state())
+    assert not any(secret in text for secret in (PASSWORD, first, second))
+
+    # What a person changed, or Vault lost, is put right.
+    root.write_data("database/static-roles/app", data={"rotation_period": 3600, "db_name": "server", "username": "app"})
+    root.write_data(
+        "database/config/server", data={"allowed_roles": ["*"], "plugin_name": "postgresql-database-plugin"}
+    )
+    assert run.up(refresh=True)["update"] == 2
+    assert root.read("database/config/server")["data"]["allowed_roles"] == ["app"]
+    root.delete("database/static-roles/app")
+    assert run.up(refresh=True)["create"] == 1
+    assert logs_in(database, password())
+
+    run.destroy()
+    assert "database/" not in root.read("sys/mounts")["data"]
 
 
 def issued(root: Any, name: str) -> x509.Certificate:
