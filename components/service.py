@@ -18,6 +18,7 @@ import pulumi
 import pulumi_docker as docker
 
 from components.images import Image, Machine
+from components.secrets.names import AGENTS
 from settings import Role, Settings
 
 if TYPE_CHECKING:
@@ -375,7 +376,7 @@ class Deployment(pulumi.ComponentResource):
             platform: what it shares with the others.
             described: what its container is made of, and its further ones that have secrets, by name.
         """
-        super().__init__(f"aikit:{service.area}:{type(service).__name__}", service.name)
+        super().__init__(component(service), service.name)
         self.service = service
         self.described = described
         self.options = pulumi.ResourceOptions(parent=self, provider=platform.docker)
@@ -385,6 +386,11 @@ class Deployment(pulumi.ComponentResource):
         )
         self.ready: tuple[pulumi.Resource, ...] = (self.container, *service.extend(platform, self))
         self.register_outputs({"container": self.container.name})
+
+
+def component(service: Service) -> str:
+    """Return the type of what a service's resources are the children of."""
+    return f"aikit:{service.area}:{type(service).__name__}"
 
 
 def deploy_container(
@@ -611,7 +617,16 @@ def _secrets_volume(
             driver_opts={"type": "tmpfs", "device": "tmpfs", "o": f"size={SECRETS_SIZE},mode=0750"},
             labels=[docker.VolumeLabelArgs(label=item.label, value=item.value) for item in platform.labels(name)],
         ),
-        options,
+        # A service whose first database is new gets another agent; the volume is in use, and stays.
+        pulumi.ResourceOptions.merge(
+            options,
+            pulumi.ResourceOptions(
+                aliases=[
+                    pulumi.Alias(parent=pulumi.create_urn(agent, component(platform.services[agent])))
+                    for agent in AGENTS
+                ]
+            ),
+        ),
     )
     platform.secret_volumes[name] = resource.name
     return docker.ContainerVolumeArgs(volume_name=resource.name, container_path=path)
