@@ -2,7 +2,7 @@
 
 Compose starts the same containers from the same images, with the same files, limits, health checks and order, on fresh data volumes;
 `./aikit up` also makes certificates, passwords and the realm, and has the secrets brought into memory, which Compose finds in volumes: its
-Vault is empty, so the secrets agent is left out there. Images have to be there already. Bar: at most 1.2 times Compose's time.
+Vault is empty, so the secrets agents are left out there. Images have to be there already. Bar: at most 1.2 times Compose's time.
 The stack is removed **with its data** before and afterwards, so a stack with data is refused. Needs Docker's Compose plugin
 (``apt install docker-compose`` on Debian 13, ``docker-compose-v2`` on Ubuntu), or its path in ``DOCKER_COMPOSE``.
 """
@@ -26,7 +26,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from components.secrets.names import AGENT  # noqa: E402  # only found once the path is right
+from components.data.postgres import JOB  # noqa: E402  # only found once the path is right
+from components.secrets.names import AGENTS  # noqa: E402  # only found once the path is right
 from operations import state  # noqa: E402
 from operations.containers import DATA_LABEL, STACK_LABEL  # noqa: E402
 from operations.project import Project  # noqa: E402
@@ -65,10 +66,11 @@ def run(*command: str) -> None:
 
 
 def order(known: state.State) -> dict[str, set[str]]:
-    """Return the containers that each container waits for, by identifier; what lies between them and the agent do not count."""
+    """Return the containers that each container waits for, by identifier; what lies between them and the agents do not count."""
     resources = {str(resource["urn"]): resource for resource in known.resources}
     urns = (str(resource["urn"]) for resource in known.of_type(state.CONTAINER))
-    containers = {urn for urn in urns if not urn.endswith(f"::{AGENT}-container")}
+    left_out = {f"{agent}-container" for agent in AGENTS}
+    containers = {urn for urn in urns if urn.rpartition("::")[2] not in left_out}
 
     @functools.cache
     def needed(urn: str) -> frozenset[str]:
@@ -155,7 +157,7 @@ def composition(client: docker.DockerClient, stack: str) -> dict[str, Any]:
     containers = [
         each
         for each in client.containers.list(all=True, filters=labelled)
-        if each.attrs["State"]["Status"] != "created" and each.labels["aikit.service"] != AGENT
+        if each.attrs["State"]["Status"] != "created" and each.labels["aikit.service"] not in AGENTS
     ]
     names = {str(each.id): each.labels["aikit.service"] for each in containers}
     conditions = {
@@ -212,6 +214,25 @@ def copy_volumes(client: docker.DockerClient, stack: str, image: str) -> None:
                 container.remove(force=True, v=True)
 
 
+def give_passwords(client: docker.DockerClient, stack: str, image: str) -> None:
+    """Let Compose's job give the databases' roles the passwords that the copied files have; Vault did so."""
+    query = "SELECT format('ALTER ROLE %I PASSWORD %L;', rolname, rolpassword) FROM pg_authid WHERE rolpassword <> ''"
+    server = client.containers.get(f"aikit-{stack}-postgres")
+    done: Any = server.exec_run(["psql", "--username=postgres", "--tuples-only", "--no-align", "-c", query])
+    if done.exit_code:
+        raise SystemExit(f"Reading the roles of stack {stack} failed: {done.output.decode().strip()}")
+    client.containers.run(
+        image,
+        ["-c", 'printf "%s" "$ROLES" >> /to/databases.sql'],
+        entrypoint="sh",
+        user="0",
+        network_mode="none",
+        remove=True,
+        environment={"ROLES": done.output.decode()},
+        volumes={f"{PROJECT}-aikit-{stack}-{JOB}-secrets": {"bind": "/to", "mode": "rw"}},
+    )
+
+
 @contextmanager
 def compose(client: docker.DockerClient, stack: str, file: Path) -> Generator[list[str]]:
     """Lend the command line of Compose; what it made is removed at the end."""
@@ -240,7 +261,9 @@ def main(stack: str) -> None:
         file = Path(scratch) / "compose.yaml"
         described = composition(client, stack)
         file.write_text(yaml.safe_dump(json.loads(json.dumps(described))))
-        copy_volumes(client, stack, next(iter(described["services"].values()))["image"])
+        image = next(iter(described["services"].values()))["image"]
+        copy_volumes(client, stack, image)
+        give_passwords(client, stack, image)
         run(*destroy)
         with compose(client, stack, file) as command:
             theirs = seconds(lambda: run(*command, "up", "--detach", "--quiet-pull"))

@@ -211,6 +211,7 @@ def test_it_is_initialised_once_and_unseals_itself_ever_after(machine: Machine, 
     assert machine.deployment().read(entry)["data"]["data"] == {"password": "kept"}
     assert machine.log().count("initialised; the key") == 1
     assert machine.log().count("the root token is revoked") == 1, "a restart makes no root token"
+    assert machine.log().count("postgresql-database-plugin may be started") == 1
     machine.start()
     machine.ready()
     assert "initialised" not in machine.log()
