@@ -136,6 +136,10 @@ class StackInDocker:
             if data or DATA_LABEL not in (volume.attrs["Labels"] or {})
         ]
 
+    def missing_volumes(self, names: Iterable[str]) -> set[str]:
+        """Return those of these volumes that are not there, whoever made them."""
+        return set(names) - {volume.name for volume in self._client.volumes.list()}
+
     def remove_containers(self, groups: Sequence[Iterable[Container]], report: Callable[[str], None]) -> None:
         """Stop and remove containers, group after group, those of a group at the same time.
 

@@ -314,7 +314,7 @@ def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
 def recover(session: Session, in_docker: StackInDocker) -> bool:
     """Put right what a killed run or a person left: orphans are removed, and the engine told of containers that do not run.
 
-    It is told, too, of what Vault has lost.
+    It is told, too, of data volumes that were removed, and of what Vault has lost.
 
     Returns:
         Whether the engine has just looked at everything in Docker, so that no further refresh is needed. Where a container is
@@ -332,6 +332,9 @@ def recover(session: Session, in_docker: StackInDocker) -> bool:
     if everything_runs(known, containers) and not known.pending:
         return False
     targets = known.in_docker()
+    data = {str(each.get("id")): str(each["urn"]) for each in known.of_type(state.VOLUME) if state.holds_data(each)}
+    # Docker would make a volume that a container asks for, but not as the program declares it.
+    targets += [data[name] for name in sorted(in_docker.missing_volumes(data))]
     vault = any(each.service == VAULT and each.health == "healthy" and each.id in identifiers for each in containers)
     if vault and not known.outdated_logins():
         # Nothing starts without what is in it, and where that was lost only this tells the engine.

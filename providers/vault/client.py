@@ -4,7 +4,6 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import dataclasses
-import http
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -164,11 +163,8 @@ class _RefusedError(ProviderError):
 
 
 def _unavailable(error: exceptions.VaultError) -> bool:
-    """Tell whether Vault could not ask another service that is starting, such as the one where people sign in."""
-    words = _words(error)
-    return "discovery URL" in words and any(
-        sign in words for sign in (str(http.HTTPStatus.SERVICE_UNAVAILABLE.value), "connection refused", "no such host")
-    )
+    """Tell whether Vault could not ask the service where people sign in, which may be starting: it says why in its log alone."""
+    return "discovery URL" in _words(error)
 
 
 def _words(error: exceptions.VaultError) -> str:

@@ -12,6 +12,7 @@ class _Mounted(ResourceType[Vault]):
 
     table: ClassVar[str]
     """Where all of its kind are listed and made."""
+    delete_before_replace = True
 
     def path(self, inputs: Properties) -> str:
         """Return the path, without slashes at its ends."""

@@ -197,3 +197,14 @@ def test_logs_of_a_service(stack: Tiny) -> None:
     missing = stack("logs", "nothing")
     assert missing.code == 2
     assert "there are: app" in missing.err
+
+
+def test_a_data_volume_that_a_person_removed_is_made_again_as_declared(stack: Tiny) -> None:
+    """Docker alone would make one without labels, which neither a backup nor `destroy` knows for data."""
+    assert stack("up", "--yes").code == 0
+    assert stack("destroy", "--yes").code == 0
+    volume = f"tiny-{stack.name}-data"
+    stack.docker.volumes.get(volume).remove()
+    assert stack("up", "--yes").code == 0
+    assert stack.docker.volumes.get(volume).attrs["Labels"]["aikit.data"] == "true"
+    assert stack("preview", "--refresh", "--expect-no-changes").code == 0
