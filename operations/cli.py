@@ -109,7 +109,7 @@ def up(
 
     Installs what is missing, checks this machine, the settings and the policies, shows what would change, and changes it after you
     agree. Ends with every service's address. Run it again after any change of a setting; a run that was interrupted is finished by the
-    next one.
+    next one, and one without any change since the last says so in a second or two.
     """
     # --returns-to is how `rollback` calls the kept program of an earlier deployment: an interface between versions of this file.
     from operations import lifecycle
