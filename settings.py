@@ -119,7 +119,8 @@ def _file_path(value: str) -> str:
 HostName = Annotated[str, AfterValidator(_host_name)]
 Email = Annotated[str, AfterValidator(_email)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
-FilePath = Annotated[str, AfterValidator(_file_path)]
+_IS_FILE = AfterValidator(_file_path)
+FilePath = Annotated[str, _IS_FILE]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ProgramName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Username = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,62}$")]
@@ -1002,6 +1003,17 @@ def load(stack: str, root: Path = ROOT) -> Settings:
     if problems:
         raise SettingsError(tuple(problems))
     return parse(values)
+
+
+def named_files(model: Model) -> Iterator[Path]:
+    """Yield every file that settings name, those of entries in lists too, in their order."""
+    for name, field in type(model).model_fields.items():
+        value: Any = getattr(model, name)
+        if value and _IS_FILE in field.metadata:
+            yield named_file(value)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Model):
+                yield from named_files(part)
 
 
 def read_file(setting: str, file: str) -> str:

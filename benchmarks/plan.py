@@ -22,7 +22,8 @@ from policies import check  # noqa: E402
 SHOWN = 12
 """Modules of the import breakdown."""
 
-WHOLE = "from operations import plan; from policies import check; check.review(plan.plan({stack!r}), {stack!r})"
+COMMAND = (sys.executable, "-m", "operations", "plan", "--json", "--stack")
+"""What `./aikit plan` runs; the stack follows."""
 
 IMPORT = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \| ( *)(\S+)")
 
@@ -36,14 +37,14 @@ def process(stack: str) -> tuple[float, float]:
     """Return wall and CPU seconds of a process that plans and judges a stack."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", WHOLE.format(stack=stack)], cwd=ROOT, check=True)
+    subprocess.run([*COMMAND, stack], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.perf_counter() - started, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def imports(stack: str) -> list[tuple[str, int]]:
     """Return the packages whose modules cost most to import, with their own milliseconds."""
-    arguments = [sys.executable, "-X", "importtime", "-c", WHOLE.format(stack=stack)]
+    arguments = [COMMAND[0], "-X", "importtime", *COMMAND[1:], stack]
     done = subprocess.run(arguments, cwd=ROOT, check=True, capture_output=True, text=True)
     own: dict[str, int] = {}
     for found in IMPORT.finditer(done.stderr):

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import psutil
 import requests
 
+from components.ai.names import job_name, tagged
 from operations import accelerator, locks, passphrase, state
 from operations.containers import Container, StackInDocker, connect, is_local
 from operations.errors import Failure
@@ -312,21 +313,19 @@ def check_models(subject: Subject, containers: list[Container]) -> Check:
 
 def _size(model: OllamaModel, deployed: Set[str]) -> int | str | None:
     """Return the bytes of a model; what is wrong with its file; or None if it is deployed or nobody tells."""
-    from components.ai import ollama
-
     if model.file:
         path = named_file(model.file)
         if not path.is_file():
             return f"Model {model.name}: the file {path} that aikit:models names does not exist."
         return path.stat().st_size
-    if ollama.job_name(model) in deployed or (model.url.startswith("http:") and not is_local()):
+    if job_name(model) in deployed or (model.url.startswith("http:") and not is_local()):
         return None
     try:
         if model.url:
             answer = requests.head(model.url, timeout=SIZE_SECONDS, allow_redirects=True)
             length = answer.headers.get("Content-Length") if answer.ok else None
             return int(length) if length else None
-        answer = requests.get(library_address(ollama.tagged(model.name)), timeout=SIZE_SECONDS)
+        answer = requests.get(library_address(tagged(model.name)), timeout=SIZE_SECONDS)
         return sum(layer["size"] for layer in answer.json()["layers"]) if answer.ok else None
     except (requests.RequestException, ValueError, KeyError, TypeError):
         return None

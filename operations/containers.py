@@ -140,6 +140,11 @@ class StackInDocker:
         """Return those of these volumes that are not there, whoever made them."""
         return set(names) - {volume.name for volume in self._client.volumes.list()}
 
+    def has_images(self, images: Iterable[str]) -> bool:
+        """Whether all these images, by tag or identifier, are on the machine, whatever stack they are of."""
+        listed: list[dict[str, Any]] = self._client.api.images()
+        return set(images) <= {name for each in listed for name in (each["Id"], *(each["RepoTags"] or ()))}
+
     def remove_containers(self, groups: Sequence[Iterable[Container]], report: Callable[[str], None]) -> None:
         """Stop and remove containers, group after group, those of a group at the same time.
 

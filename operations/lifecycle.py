@@ -10,19 +10,22 @@ from typing import Any
 
 import click
 
-from operations import checks, history, messages, rollback, state
+from operations import checks, history, messages, rollback, state, unchanged
 from operations.console import confirm, fail, interactive, notes, print_json, say, warn
 from operations.containers import HEALTHY, Container, StackInDocker
 from operations.errors import Exit, Failure, tools
 from operations.locks import RunLock
 from operations.progress import Progress
 from operations.project import Project, platform
-from operations.session import Session, open_session
-from settings import Settings, SettingsError
+from operations.session import Session, choose, open_session, tell_accelerator
+from settings import Accelerator, Settings, SettingsError
 
 HEALTH_SECONDS = 120
 """How long a container may be starting after a deployment; those that were made in it have started by then."""
 
+
+NOTHING_TO_CHANGE = "nothing to change"
+"""What a run says that found everything as it should be."""
 
 VAULT = "vault"
 """The service that the containers' secrets come from."""
@@ -88,7 +91,13 @@ def _deploy(options: Options, record: history.Record, rotate: Mapping[str, str],
         # What comes back was judged when it was deployed first; an exemption that ended since must not stand in its way.
         if not again and not history.History(options.project, options.stack).judged(record.entry):
             _check_policies(options)
-        with ready.session() as session:
+        chosen = choose(options.project, options.stack, ready.settings)
+        run = unchanged.Run.of(options.project, options.stack, ready.settings, chosen, ready.subject.info)
+        known = None if again or refresh or rotate else run.known(ready.in_docker)
+        if known:
+            _show_known(options, ready, known, started)
+            return Exit.OK
+        with ready.session(chosen=chosen) as session:
             recovered = recover(session, ready.in_docker)
             refresh = refresh and not recovered
             if again:
@@ -109,13 +118,27 @@ def _deploy(options: Options, record: history.Record, rotate: Mapping[str, str],
             for warning in progress.warnings:
                 warn(warning)
             containers = _check_health(ready.in_docker)
-            outcome = f"{_count(len(progress.changed))} changed" if progress.changed else "nothing to change"
+            if not again and not progress.warnings:
+                run.keep(session.left_out)
+            outcome = f"{_count(len(progress.changed))} changed" if progress.changed else NOTHING_TO_CHANGE
             say(f"stack {options.stack}: {outcome} ({time.monotonic() - started:.1f} s)")
             outputs = session.state().outputs()
         from operations.views import show_services
 
         show_services(options, outputs, containers)
     return Exit.OK
+
+
+def _show_known(options: Options, ready: "Prepared", known: unchanged.Known, started: float) -> None:
+    """Say what a run without changes says, where the engine need not be asked for that."""
+    from operations.views import show_services
+
+    for line in known.left_out:
+        say(line)
+    if ready.settings.accelerator is Accelerator.AUTO:
+        tell_accelerator(ready.subject.info)
+    say(f"stack {options.stack}: {NOTHING_TO_CHANGE} ({time.monotonic() - started:.1f} s)")
+    show_services(options, known.outputs, known.containers)
 
 
 def _replaced(rotate: Mapping[str, str], before: state.State, after: state.State) -> list[str]:
@@ -405,8 +428,10 @@ class Prepared:
 
     options: Options
     settings: Settings
+    subject: checks.Subject
     in_docker: StackInDocker
-    session: Callable[[], Any]
+    session: Callable[..., Any]
+    """Opens a session; takes ``chosen`` of `open_session`."""
 
 
 @contextmanager
@@ -435,7 +460,7 @@ def prepared(options: Options, command: str, *, checked: bool = True, change: bo
             if problems := [check.message for check in outcomes if check.level == "error"]:
                 raise Failure(*problems)
             open_it = functools.partial(open_session, options.project, options.stack, settings, lock, command=command)
-            yield Prepared(options, settings, subject.in_docker(), open_it)
+            yield Prepared(options, settings, subject, subject.in_docker(), open_it)
         finally:
             client.close()
 
@@ -531,7 +556,7 @@ def _show_changes(progress: Progress, options: Options) -> None:
     say(
         f"stack {options.stack}: {_count(len(progress.changed))} would change"
         if progress.changed
-        else f"stack {options.stack}: nothing to change"
+        else f"stack {options.stack}: {NOTHING_TO_CHANGE}"
     )
 
 

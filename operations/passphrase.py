@@ -1,6 +1,9 @@
 """The passphrase that encrypts the secrets in the state."""
 
 import base64
+import functools
+import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -70,6 +73,7 @@ class Cipher:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         self._cipher = AESGCM(key)
+        self._key = key
 
     def open(self, encrypted: str) -> str:
         """Decrypt a value of the form ``v1:<nonce>:<encrypted>``.
@@ -85,13 +89,18 @@ class Cipher:
         except InvalidTag as error:
             raise WrongPassphraseError from error
 
+    def seal(self, content: bytes) -> str:
+        """Return a digest that only who has the passphrase can make or check: it proves the content, and gives nothing of it away."""
+        return hmac.new(self._key, b"aikit seal\0" + content, hashlib.sha256).hexdigest()
+
 
 class WrongPassphraseError(Exception):
     """The passphrase does not belong to the state."""
 
 
+@functools.cache
 def cipher(passphrase: str, salt: str) -> Cipher:
-    """Return the cipher of a state; takes half a second of computing.
+    """Return the cipher of a state; takes half a second of computing, once in a process.
 
     Args:
         passphrase: of the stack.

@@ -44,6 +44,8 @@ class Session:
     machine: "Machine"
     stack: "QuickStack"
     log: Path
+    left_out: tuple[str, ...]
+    """What was said of services that are not deployed."""
 
     def state(self) -> state.State:
         """Read the stack's state as it is now."""
@@ -160,8 +162,39 @@ def _without_debug_messages() -> Generator[None]:
         log.debug = debug
 
 
+def choose(project: Project, name: str, settings: Settings) -> origins.Origins:
+    """Choose where the engine, the plugins, the images and the models of a run come from, and say so.
+
+    Args:
+        project: the project's folder and program.
+        name: the stack.
+        settings: of the stack.
+
+    Raises:
+        Failure: a forced choice is not possible here, or the state can't be read.
+    """
+    path = project.state(name)
+    began = path is None or state.read(path) is not None
+    chosen = origins.choose(settings, project.local / f"{name}.origins.json", began=began)
+    for line in chosen.lines():
+        say(line)
+    if chosen.models and chosen.models.origin == "package":
+        for model in settings.models:
+            if model.from_library:
+                say(f"model {model.name}: not deployed ({chosen.models.reason})")
+    return chosen
+
+
 @contextmanager
-def open_session(project: Project, name: str, settings: Settings, lock: RunLock, *, command: str) -> Generator[Session]:
+def open_session(
+    project: Project,
+    name: str,
+    settings: Settings,
+    lock: RunLock,
+    *,
+    command: str,
+    chosen: origins.Origins | None = None,
+) -> Generator[Session]:
     """Make everything ready for the engine; servers and scratch files end with the context.
 
     Args:
@@ -170,17 +203,14 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
         settings: of the stack.
         lock: held by the caller.
         command: for the name of the log file.
+        chosen: where everything comes from; chosen here by default.
 
     Raises:
         Failure: something that the run needs can't be had.
     """
     before = state.read(project.state(name))
     secret = passphrase(project.local / "passphrase", state_exists=bool(before and before.salt))
-    chosen = origins.choose(
-        settings, project.local / f"{name}.origins.json", began=before is not None or project.state(name) is None
-    )
-    for line in chosen.lines():
-        say(line)
+    chosen = chosen or choose(project, name, settings)
     with ExitStack() as closing:
         servers = closing.enter_context(ProviderServers()) if chosen.plugins.origin == "built" else None
         # The engine's SDK is imported here: commands that do not need it start a second earlier, and the servers do so beside it.
@@ -194,10 +224,12 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
             "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
         }
         _local_backend(project.backend)
-        _tell_left_out(project, settings, chosen)
+        left_out = _left_out(project, settings, chosen)
+        for line in left_out:
+            say(line)
         machine, engine_and_version = _make(project, chosen)
         if settings.accelerator is Accelerator.AUTO:
-            machine = replace(machine, accelerator=_accelerator())
+            machine = replace(machine, accelerator=tell_accelerator(_docker_info()))
         if servers:
             environment["PULUMI_DEBUG_PROVIDERS"] = servers.environment()
         if chosen.engine.origin == "built":
@@ -214,7 +246,8 @@ def open_session(project: Project, name: str, settings: Settings, lock: RunLock,
             work_dir=str(work), env_vars=environment, pulumi_command=engine, program=lambda: None
         )
         stack = _stack(QuickStack, workspace, name, exists=before is not None)
-        yield Session(project, name, settings, machine, stack, project.local / "logs" / f"{name}-{command}.log")
+        log = project.local / "logs" / f"{name}-{command}.log"
+        yield Session(project, name, settings, machine, stack, log, left_out)
 
 
 def _local_backend(url: str) -> None:
@@ -223,20 +256,15 @@ def _local_backend(url: str) -> None:
         Path(url.removeprefix("file://")).expanduser().mkdir(parents=True, exist_ok=True, mode=0o700)
 
 
-def _tell_left_out(project: Project, settings: Settings, chosen: origins.Origins) -> None:
-    """Say which services this machine does not get, and why, before anything is made."""
+def _left_out(project: Project, settings: Settings, chosen: origins.Origins) -> tuple[str, ...]:
+    """Return a line for each service that this machine does not get."""
     from components.platform import Machine
 
     try:
         reasons = project.left_out(settings, Machine(images=chosen.images.origin))
     except SettingsError as error:
         raise Failure(*error.problems, code=Exit.USAGE) from error
-    for name, reason in reasons.items():
-        say(f"{name}: not deployed ({reason})")
-    if chosen.models and chosen.models.origin == "package":
-        for model in settings.models:
-            if model.from_library:
-                say(f"model {model.name}: not deployed ({chosen.models.reason})")
+    return tuple(f"{name}: not deployed ({reason})" for name, reason in reasons.items())
 
 
 def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", tuple[Path, Sequence[int]]]:
@@ -258,18 +286,23 @@ def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", tuple[P
         ), engine.result()
 
 
-def _accelerator() -> Accelerator:
-    """Look at what Docker has, and say what that means for the setting ``auto``."""
+def tell_accelerator(docker_info: Mapping[str, Any]) -> Accelerator:
+    """Return what the setting ``auto`` means with what Docker says of itself, and say so."""
     from operations.accelerator import find
+
+    found, reason = find(docker_info)
+    say(f"accelerator: {found} ({reason})")
+    return found
+
+
+def _docker_info() -> Mapping[str, Any]:
     from operations.containers import connect
 
     client = connect()
     try:
-        found, reason = find(client.info())
+        return client.info()
     finally:
         client.close()
-    say(f"accelerator: {found} ({reason})")
-    return found
 
 
 def _base(release: str) -> str:

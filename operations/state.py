@@ -94,6 +94,8 @@ def holds_data(resource: Mapping[str, Any]) -> bool:
 
 CONTAINER = "docker:index/container:Container"
 IMAGE = "docker:index/image:Image"
+REMOTE_IMAGE = "docker:index/remoteImage:RemoteImage"
+NETWORK = "docker:index/network:Network"
 VOLUME = "docker:index/volume:Volume"
 PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 -- a type token
 GENERATION = "random:index/randomId:RandomId"

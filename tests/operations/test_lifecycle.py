@@ -1,13 +1,16 @@
 """up, preview, refresh and destroy on a real stack: what they change, what they keep, and how they recover."""
 
 import json
+import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from operations import lifecycle
 from tests.operations import tiny
-from tests.operations.conftest import Tiny, wait_for
+from tests.operations.conftest import Outcome, Tiny, wait_for
 
 PASSWORD = "random:index/randomPassword:RandomPassword"
 
@@ -83,6 +86,65 @@ def test_from_nothing_to_nothing(stack: Tiny) -> None:
 
     assert stack("up", "--yes").code == 0
     assert stack("outputs", "administratorPassword", "--show-secrets").out != secret.out
+
+
+def test_the_engine_is_asked_only_where_something_changed(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a change neither engine nor program nor providers start; said, shown and written down is what they would have led to."""
+    asked = 0
+    begin = lifecycle.open_session
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(lifecycle, "open_session", counted)
+
+    def up(*options: str, asks: bool) -> Outcome:
+        before = asked
+        done = stack("up", "--yes", *options)
+        assert done.code == 0, done.err
+        assert (asked > before) is asks, done.err
+        return done
+
+    up(asks=True)
+    asking = up("--refresh", asks=True)
+    state = stack.state_file.read_bytes()
+    again = up(asks=False)
+    assert re.sub(r"\([0-9.]+ s\)", "", again.err) == re.sub(r"\([0-9.]+ s\)", "", asking.err)
+    assert again.out == asking.out
+    assert stack.state_file.read_bytes() == state
+    last, before = json.loads(stack("history", "--json").out)[:2]
+    assert last["number"] == before["number"] + 1
+    assert {key: last[key] for key in ("result", "changes", "program")} == {
+        key: before[key] for key in ("result", "changes", "program")
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "interactive", lambda: True)
+        unasked = stack("up")
+    assert unasked.code == 0, "there is nothing to agree to"
+    assert json.loads(up("--json", asks=False).out)["services"][0]["service"] == "app"
+
+    monkeypatch.setenv("TINY_MORE", "more")
+    assert "1 resource changed" in up(asks=True).err
+    up(asks=False)
+    stack.docker.containers.get(f"tiny-{stack.name}-more").stop()
+    stack.docker.networks.create(f"tiny-{stack.name}-lost", labels={"aikit.stack": stack.name})
+    assert "1 resource changed" in up(asks=True).err
+    assert stack.things()["networks"] == [f"tiny-{stack.name}"]
+    up(asks=False)
+
+    assert stack("rotate", "password", "--yes").code == 0
+    up(asks=False)
+    note = stack.root / ".aikit" / f"{stack.name}.unchanged.json"
+    note.write_bytes(note.read_bytes()[:-20])
+    assert "nothing to change" in up(asks=True).err
+
+    # A run that fails leaves no note, and what was noted before it does not hold for the state that it leaves.
+    monkeypatch.setenv("TINY_MORE", "more other")
+    monkeypatch.setenv("TINY_IMAGE", "aikit-test/nowhere:1")
+    for _ in range(2):
+        assert stack("up", "--yes").code == 1
 
 
 def test_destroy_leaves_neither_images_that_were_built_nor_volumes_without_a_name(

@@ -1,5 +1,6 @@
 """The plan: everything that a program declares, without running it."""
 
+import gc
 import json
 import os
 import subprocess
@@ -177,6 +178,28 @@ def test_the_callers_own_program_is_not_disturbed() -> None:
     thread.join()
     assert results
     assert get_root_resource() is before
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_callers_garbage_is_collected_as_before(enabled: bool) -> None:
+    """Whether the program ends well or not; while it runs, nobody looks for garbage."""
+    seen: list[bool] = []
+
+    def fails() -> None:
+        seen.append(gc.isenabled())
+        raise ValueError("no such thing")
+
+    before = gc.isenabled()
+    try:
+        gc.enable() if enabled else gc.disable()
+        plans.record(lambda: seen.append(gc.isenabled()), stack="dev")
+        assert gc.isenabled() is enabled
+        with pytest.raises(PlanError):
+            plans.record(fails, stack="dev")
+        assert gc.isenabled() is enabled
+    finally:
+        gc.enable() if before else gc.disable()
+    assert seen == [False, False]
 
 
 @pytest.mark.spec("INF-04", "CI-01")
