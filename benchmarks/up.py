@@ -118,6 +118,7 @@ def service(container: Any, waits_for: Mapping[str, str]) -> dict[str, Any]:
         "mem_limit": host["Memory"],
         "memswap_limit": host["MemorySwap"],
         "shm_size": host["ShmSize"],
+        "cpu_shares": host["CpuShares"] or None,
         "depends_on": {name: {"condition": condition} for name, condition in waits_for.items()},
         "restart": host["RestartPolicy"]["Name"] or "no",
     }

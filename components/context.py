@@ -49,19 +49,18 @@ class Platform:
 
     def deploy(self) -> None:
         """Declare every service, each after those that it needs, and those with secrets after who writes these."""
-        # Last the agents: they have to know everybody's secrets, and have none themselves.
-        for name in sorted(self.services, key=lambda name: name in names.AGENTS):
+        # First Vault, for which everything with a secret waits, and last the agents: they have to know everybody's secrets, and have
+        # none themselves.
+        order = sorted(self.services, key=lambda name: (name != names.HOST, name in names.AGENTS))
+        for name in order:
             self._declaring = name
             service = self.services[name]
             self._described[name] = {name: service.container(self), **service.further(self)}
         secret = self.secret_files()
-        order = graphlib.TopologicalSorter(
-            {
-                name: (*service.needs, *((self._agent(name),) if secret.get(name) else ()))
-                for name, service in self.services.items()
-            }
+        needs = graphlib.TopologicalSorter(
+            {name: (*self.services[name].needs, *((self._agent(name),) if secret.get(name) else ())) for name in order}
         )
-        for name in order.static_order():
+        for name in needs.static_order():
             self._declaring = name
             self._deployments[name] = Deployment(self.services[name], self, self._described[name])
         for name, deployment in self._deployments.items():

@@ -41,6 +41,9 @@ TEMPORARY = "/tmp"  # noqa: S108 -- a file system in memory, of the container al
 ENVIRONMENT = "environment"
 """File that exports variables to the shell that reads it."""
 
+FIRST_SHARES = 4096
+"""Weight in the use of processors, four times Docker's own, of what others wait for when everything starts at once."""
+
 NOT_UPDATABLE = ["healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "rm"]
 """Properties whose change the Docker provider reports as done without doing it; they replace the container instead."""
 
@@ -142,6 +145,8 @@ class Container:
     """Whether the root of its file system refuses writes."""
     memory_mb: int
     cpus: int = 2
+    cpu_shares: int | None = None
+    """Its weight against other containers while all processors are busy; None is Docker's own 1024."""
     shared_memory_mb: int | None = None
     temporary: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
     """Size in MiB of each folder in memory that may be written."""
@@ -528,6 +533,7 @@ def _container(
             # As a quota, not as a number of CPUs: Docker refuses more CPUs than the machine has.
             cpu_period=100_000,
             cpu_quota=container.cpus * 100_000,
+            cpu_shares=container.cpu_shares,
             shm_size=container.shared_memory_mb,
             ulimits=[docker.ContainerUlimitArgs(name="nproc", soft=PROCESS_LIMIT, hard=PROCESS_LIMIT)],
             tmpfs={path: f"size={size}m,mode=1777" for path, size in sorted(container.temporary.items())} or None,

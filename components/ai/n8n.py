@@ -202,8 +202,8 @@ class N8n(Service):
         }
 
     def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
-        """Import the samples."""
-        job = deploy_job(
+        """Import the samples, which nobody waits for."""
+        deploy_job(
             SAMPLES,
             self.image,
             deployment.described[SAMPLES],
@@ -211,7 +211,7 @@ class N8n(Service):
             parent=deployment,
             depends_on=[deployment.container],
         )
-        return [job]
+        return ()
 
 
 class N8nWorker(Service):

@@ -10,6 +10,7 @@ from components.secrets import databases as passwords
 from components.secrets import names
 from components.service import (
     FILES,
+    FIRST_SHARES,
     SECRETS,
     TEMPORARY,
     Container,
@@ -77,6 +78,7 @@ class Postgres(Service):
             volumes=(DataVolume(name="postgres-data", path="/var/lib/postgresql/data"),),
             user=USER,
             memory_mb=limits.memory_mb,
+            cpu_shares=FIRST_SHARES,
             temporary={"/var/run/postgresql": 8, TEMPORARY: 64},
             # A checkpoint of large buffers takes its time, and a killed server has to recover.
             stop_seconds=60,

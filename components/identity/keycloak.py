@@ -10,6 +10,7 @@ from components.identity.names import CLIENT, CLIENT_SECRET
 from components.images import KEYCLOAK, Image
 from components.service import (
     FILES,
+    FIRST_SHARES,
     TEMPORARY,
     Alert,
     Container,
@@ -133,6 +134,7 @@ class Keycloak(Service):
             ports=(PublishedPort(internal=8080, external=self.settings.admin_port),),
             user="1000",
             memory_mb=self.settings.keycloak.memory_mb,
+            cpu_shares=FIRST_SHARES,
             # The official image is built for another database; it rebuilds itself at its first start.
             read_only=platform.machine.images == "built",
             temporary={TEMPORARY: 64, "/opt/keycloak/data": 64},

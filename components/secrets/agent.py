@@ -10,6 +10,7 @@ from components.images import VAULT, Image
 from components.secrets import names, vault
 from components.service import (
     FILES,
+    FIRST_SHARES,
     TEMPORARY,
     Container,
     Health,
@@ -81,6 +82,7 @@ class SecretsAgent(Service):
             # The volumes are root's; it has none of root's capabilities.
             user="0",
             memory_mb=128,
+            cpu_shares=FIRST_SHARES,
             temporary={TEMPORARY: 8},
         )
 

@@ -13,6 +13,7 @@ from components.secrets import names, pki
 from components.service import (
     ENVIRONMENT,
     FILES,
+    FIRST_SHARES,
     TEMPORARY,
     Alert,
     Container,
@@ -141,6 +142,7 @@ class Vault(Service):
             ports=(PublishedPort(internal=PORT, external=chosen.port),),
             user="100",
             memory_mb=chosen.memory_mb,
+            cpu_shares=FIRST_SHARES,
             temporary={TEMPORARY: 16},
             stop_seconds=30,
         )
@@ -182,7 +184,9 @@ class Vault(Service):
     def finish(self, platform: Platform, deployment: Deployment) -> None:
         """Write every secret into Vault by its service, too, say who may read it, and issue certificates."""
         del deployment
-        options = platform.vault_options
+        # What containers wait for comes first.
+        later = pulumi.ResourceOptions(depends_on=platform.ready(names.DATABASE_AGENT))
+        options = pulumi.ResourceOptions.merge(platform.vault_options, later)
         sign_in = _sign_in(platform, options)
         _people(sign_in, platform, options)
         _secrets(platform, self._mount, options)

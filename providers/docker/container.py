@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, cast
 import docker.errors
 from docker import DockerClient
 
+from providers.docker import health as health_checks
 from providers.docker.api import errors, label_list
 from providers.docker.remote_image import ensure_image
 from providers.docker.spec import MEBIBYTE, container_config, nanoseconds, restart_policy, size
@@ -332,10 +333,13 @@ def _wait_for_end(client: DockerClient, identifier: str) -> dict[str, Any]:
 def _wait_for_health(client: DockerClient, identifier: str, name: str, timeout_seconds: float) -> dict[str, Any]:
     """Return what the daemon says once the container is healthy; a failure says what its last check printed."""
     end, seconds = time.monotonic() + timeout_seconds, _FIRST_POLL_SECONDS
+    found = _inspect(client, identifier)
+    schedule = health_checks.Schedule(found)
     while True:
-        found = _inspect(client, identifier)
         health = found["State"].get("Health") or {}
-        if found["State"]["Running"] and health.get("Status") == "healthy":
+        if found["State"]["Running"] and (
+            health.get("Status") == "healthy" or (schedule.due() and health_checks.passes(client, found))
+        ):
             return found
         problem = None
         if not _is_up(found):
@@ -352,6 +356,7 @@ def _wait_for_health(client: DockerClient, identifier: str, name: str, timeout_s
             raise ProviderError(f"container {name} {problem}" + (f"; its last check said: {output}" if output else ""))
         pause(seconds)
         seconds = min(seconds * 1.25, _LAST_POLL_SECONDS)
+        found = _inspect(client, identifier)
 
 
 def _computed(found: Mapping[str, Any], inputs: Properties) -> dict[str, Any]:

@@ -44,15 +44,15 @@ status() {
     wget -q -O - "$VAULT_ADDR/v1/sys/seal-status" | field "$1"
 }
 
-# Repeats a question each second until its answer is yes.
+# Repeats a question until its answer is yes.
 wait_until() {
     what=$1
     shift
     waited=0
     until "$@" 2>/dev/null; do
         kill -0 "$server" 2>/dev/null || refuse "Vault ended; its own messages above say why"
-        [ "$waited" -lt 120 ] || refuse "Vault is not $what after $waited seconds"
-        sleep 1
+        [ "$waited" -lt 600 ] || refuse "Vault is not $what after two minutes"
+        sleep 0.2
         waited=$((waited + 1))
     done
 }

@@ -168,6 +168,14 @@ def test_destroy_leaves_neither_images_that_were_built_nor_volumes_without_a_nam
     assert not stack.docker.images.list(image)
 
 
+def test_nothing_is_written_beside_the_state_that_nobody_reads(stack: Tiny) -> None:
+    assert stack("up", "--yes").code == 0
+    assert {file.name for file in stack.state_file.parent.iterdir()} == {
+        stack.state_file.name,
+        f"{stack.state_file.name}.bak",
+    }
+
+
 def test_killed_up_is_finished_by_the_next(stack: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGKILL while containers are made: Docker has some that the state does not know."""
     monkeypatch.setenv("TINY_MORE", "one two three four five six")
@@ -270,3 +278,22 @@ def test_a_data_volume_that_a_person_removed_is_made_again_as_declared(stack: Ti
     assert stack("up", "--yes").code == 0
     assert stack.docker.volumes.get(volume).attrs["Labels"]["aikit.data"] == "true"
     assert stack("preview", "--refresh", "--expect-no-changes").code == 0
+
+
+@pytest.mark.parametrize(("argument", "health"), [("0", "healthy"), ("never", "starting")])
+def test_what_docker_has_not_looked_at_yet_is_looked_at(
+    stack: Tiny, tiny_image: str, argument: str, health: str
+) -> None:
+    from operations.containers import StackInDocker
+
+    # sleep ends well with a number, and badly with anything else.
+    check: dict[str, Any] = {"test": ["CMD", "/bin/sleep", argument], "interval": 60_000_000_000}
+    made: Any = stack.docker.containers.run(
+        tiny_image, ["/bin/sleep", "60"], detach=True, labels={"aikit.stack": stack.name}, healthcheck=check
+    )
+    try:
+        in_docker = StackInDocker(stack.docker, stack.name)
+        assert [each.health for each in in_docker.containers()] == ["starting"]
+        assert [each.health for each in in_docker.looked_at(in_docker.containers())] == [health]
+    finally:
+        made.remove(force=True)

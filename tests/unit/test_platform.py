@@ -550,3 +550,15 @@ def test_qdrant_is_reached_by_those_that_need_it_with_its_key() -> None:
             left_out(parse(values), BUILT)
     with pytest.raises(SettingsError, match="chat-vectors is qdrant, but qdrant-deploy is off"):
         parse({"chat-vectors": "qdrant", "qdrant-deploy": "off"})
+
+
+@STACKS
+def test_what_others_wait_for_gets_the_processors_first(stack: str, built: bool) -> None:
+    plan = planned(stack, built)
+    weights = {
+        str(item.properties["name"]).partition(f"aikit-{stack}-")[2]: item.properties.get("cpuShares")
+        for item in of_type(plan, "Container")
+    }
+    first = {"vault", *names.AGENTS, "postgres", "keycloak"}
+    assert {name for name, weight in weights.items() if weight} == first
+    assert all(weights[name] == 4096 for name in first)
