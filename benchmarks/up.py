@@ -198,21 +198,29 @@ def copy_volumes(client: docker.DockerClient, stack: str, image: str) -> None:
         name = f"{PROJECT}-{volume.name}"
         client.volumes.create(name, labels={"aikit.benchmark": stack})
         if DATA_LABEL not in (volume.attrs["Labels"] or {}):
-            container = client.containers.run(
-                image,
-                ["-c", "cp -a /from/. /to/"],
-                entrypoint="sh",
-                user="0",
-                network_mode="none",
-                detach=True,
-                volumes={volume.name: {"bind": "/from", "mode": "ro"}, name: {"bind": "/to", "mode": "rw"}},
-            )
-            try:
-                if container.wait()["StatusCode"]:
-                    raise SystemExit(f"Copying volume {volume.name} failed: {container.logs().decode().strip()}")
-            finally:
-                # With the volumes that its image asks for.
-                container.remove(force=True, v=True)
+            in_container(client, image, "cp -a /from/. /to/", {volume.name: "/from", name: "/to"})
+
+
+def in_container(
+    client: docker.DockerClient, image: str, script: str, volumes: Mapping[str, str], **environment: str
+) -> None:
+    """Run a script in a container with volumes, each at its folder."""
+    container = client.containers.run(
+        image,
+        ["-c", script],
+        entrypoint="sh",
+        user="0",
+        network_mode="none",
+        detach=True,
+        environment=environment,
+        volumes={name: {"bind": folder, "mode": "rw"} for name, folder in volumes.items()},
+    )
+    try:
+        if container.wait()["StatusCode"]:
+            raise SystemExit(f"`{script}` failed in a container: {container.logs().decode().strip()}")
+    finally:
+        # With the volumes that its image asks for.
+        container.remove(force=True, v=True)
 
 
 def give_passwords(client: docker.DockerClient, stack: str, image: str) -> None:
@@ -222,16 +230,9 @@ def give_passwords(client: docker.DockerClient, stack: str, image: str) -> None:
     done: Any = server.exec_run(["psql", "--username=postgres", "--tuples-only", "--no-align", "-c", query])
     if done.exit_code:
         raise SystemExit(f"Reading the roles of stack {stack} failed: {done.output.decode().strip()}")
-    client.containers.run(
-        image,
-        ["-c", 'printf "%s" "$ROLES" >> /to/databases.sql'],
-        entrypoint="sh",
-        user="0",
-        network_mode="none",
-        remove=True,
-        environment={"ROLES": done.output.decode()},
-        volumes={f"{PROJECT}-aikit-{stack}-{JOB}-secrets": {"bind": "/to", "mode": "rw"}},
-    )
+    volume = f"{PROJECT}-aikit-{stack}-{JOB}-secrets"
+    script = 'printf "%s" "$ROLES" >> /to/databases.sql'
+    in_container(client, image, script, {volume: "/to"}, ROLES=done.output.decode())
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from components.secrets import names
 from components.secrets.vault import CONSOLE
 from components.service import SECRETS
 from operations import secret_inventory
+from operations.history import program_files
 from operations.plan import ROOT, plan
 from tests.e2e.conftest import STACK, Deployed, aikit
 from tests.e2e.test_4_monitoring import query
@@ -199,7 +200,7 @@ def test_an_administrator_issues_a_certificate_that_the_platform_trusts(platform
 
 
 @pytest.mark.spec("VLT-11", "VLT-12", "CFG-03")
-def test_neither_docker_nor_a_log_nor_the_state_shows_a_secret(
+def test_neither_docker_nor_a_log_nor_the_state_nor_the_plan_nor_the_project_shows_a_secret(
     platform: Deployed, everything: dict[str, dict[str, str]]
 ) -> None:
     secrets = parts(everything)
@@ -209,6 +210,11 @@ def test_neither_docker_nor_a_log_nor_the_state_shows_a_secret(
         if file.is_file() and file.suffix in {".json", ".yaml", ".log"}
     }
     assert any("checkpoint" in text for text in shown.values())
+    shown["plan"] = aikit("plan", "--json").stdout
+    assert "services/redis" in shown["plan"]
+    for name in program_files(ROOT):
+        shown[f"project {name}"] = (ROOT / name).read_text(encoding="utf-8", errors="replace")
+    assert "project __main__.py" in shown
     for container in platform.docker.containers.list(all=True, filters={"label": f"aikit.stack={STACK}"}):
         shown[f"inspect {container.name}"] = json.dumps(container.attrs)
         shown[f"log {container.name}"] = container.logs().decode(errors="replace")
