@@ -107,7 +107,10 @@ class StackInDocker:
         self._filter: dict[str, Any] = {"label": f"{STACK_LABEL}={stack}"}
 
     def containers(self, *, measured: bool = False) -> list[Container]:
-        """Return the containers, by service; ``measured`` with restarts and memory, which takes Docker a second or two."""
+        """Return the containers, by service; ``measured`` with restarts and memory, which takes Docker a second or two.
+
+        Those that Docker calls starting are looked at: since it looked last, a whole interval ago, they may have become healthy.
+        """
         # The list alone: to inspect each of forty containers takes a quarter of a second, several times in each run.
         listed: list[dict[str, Any]] = self._client.api.containers(all=True, filters=self._filter)
         found = [
@@ -122,24 +125,22 @@ class StackInDocker:
             )
             for each in listed
         ]
-        if measured:
-            with ThreadPoolExecutor(max_workers=16) as executor:
+        with ThreadPoolExecutor(max_workers=16) as executor:
+            if measured:
                 found = list(executor.map(_measure, found))
+            found = list(executor.map(self._look, found))
         return sorted(found, key=lambda container: (container.service, container.name))
 
-    def looked_at(self, containers: Iterable[Container]) -> list[Container]:
-        """Return containers as they are: of those that Docker calls starting, some may be healthy since it looked last."""
+    def _look(self, container: Container) -> Container:
+        if container.health != STARTING:
+            return container
+        from providers.docker.health import passes
 
-        def look(container: Container) -> Container:
-            if container.health != STARTING:
-                return container
-            from providers.docker.health import passes
-
+        try:
             well = passes(self._client, self._client.api.inspect_container(container.id))
-            return replace(container, health="healthy") if well else container
-
-        with ThreadPoolExecutor(max_workers=16) as executor:
-            return list(executor.map(look, containers))
+        except NotFound:
+            return container
+        return replace(container, health="healthy") if well else container
 
     def networks(self) -> list[Any]:
         """Return the networks, as the SDK's objects."""

@@ -155,7 +155,7 @@ def _check_health(in_docker: StackInDocker) -> list[Container]:
     """
     deadline = time.monotonic() + HEALTH_SECONDS
     while True:
-        containers = in_docker.looked_at(in_docker.containers())
+        containers = in_docker.containers()
         ill = [each for each in containers if each.health not in HEALTHY]
         if not ill:
             return containers

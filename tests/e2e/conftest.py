@@ -9,7 +9,7 @@ import re
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,11 @@ class Deployed:
         code, output = self.container(service).exec_run(list(command))
         assert code == 0, output.decode()
         return output.decode()
+
+    def health(self) -> Mapping[str, str]:
+        """Return what is said of each service's container, by the service's name."""
+        shown = json.loads(aikit("status", "--json", check=False).stdout)
+        return {service["service"]: service["health"] for service in shown["services"]}
 
     def client(self) -> httpx.Client:
         """Return an HTTP client that trusts the platform's authority alone and finds every host on this machine."""

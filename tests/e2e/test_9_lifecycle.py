@@ -87,8 +87,8 @@ def test_what_was_removed_by_hand_comes_back(platform: Deployed) -> None:
     platform.container("redis").remove(force=True)
     platform.container("open-webui").stop(timeout=1)
     aikit("up", "--yes")
-    for service in ("redis", "open-webui"):
-        assert platform.container(service).attrs["State"]["Health"]["Status"] == "healthy"
+    health = platform.health()
+    assert (health["redis"], health["open-webui"]) == ("healthy", "healthy")
     aikit("preview", "--refresh", "--expect-no-changes")
 
 

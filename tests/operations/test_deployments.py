@@ -145,7 +145,8 @@ def test_a_release_that_breaks_is_rolled_back_by_itself(checkout: Checkout) -> N
     assert checkout.things()["containers"] == [f"tiny-{checkout.name}-app"], "the settings are those of then, too"
     app = checkout.docker.containers.get(f"tiny-{checkout.name}-app")
     assert app.attrs["Config"]["Healthcheck"]["Test"] == ["CMD", "/bin/sleep", "0"]
-    assert app.attrs["State"]["Health"]["Status"] == "healthy"
+    (described,) = json.loads(checkout("status", "--json").out)["services"]
+    assert described["health"] == "healthy"
     assert checkout.data() == before
     volumes = [f"tiny-{checkout.name}-archive", f"tiny-{checkout.name}-data"]
     assert checkout.things()["volumes"] == volumes, "what the bad release kept its data in is not removed, either"

@@ -292,8 +292,8 @@ def test_what_docker_has_not_looked_at_yet_is_looked_at(
         tiny_image, ["/bin/sleep", "60"], detach=True, labels={"aikit.stack": stack.name}, healthcheck=check
     )
     try:
-        in_docker = StackInDocker(stack.docker, stack.name)
-        assert [each.health for each in in_docker.containers()] == ["starting"]
-        assert [each.health for each in in_docker.looked_at(in_docker.containers())] == [health]
+        made.reload()
+        assert made.attrs["State"]["Health"]["Status"] == "starting"
+        assert [each.health for each in StackInDocker(stack.docker, stack.name).containers()] == [health]
     finally:
         made.remove(force=True)
