@@ -134,7 +134,12 @@ class World:
     def known(self, at: datetime = NOW + HOUR) -> unchanged.Known | None:
         """Begin a run, and ask for its result."""
         client = SimpleNamespace(
-            api=SimpleNamespace(containers=lambda **_: self.listed, images=lambda: self.images),
+            api=SimpleNamespace(
+                containers=lambda **_: self.listed,
+                images=lambda: self.images,
+                # Its check can't be run.
+                inspect_container=lambda _: {"Config": {}},
+            ),
             containers=SimpleNamespace(prepare_model=lambda attrs: attrs),
             networks=SimpleNamespace(list=lambda **_: [SimpleNamespace(id=name) for name in self.networks]),
             volumes=SimpleNamespace(list=lambda **_: [SimpleNamespace(name=name) for name in self.volumes]),
