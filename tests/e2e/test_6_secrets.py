@@ -41,11 +41,15 @@ class Caller:
     token: str = ""
 
     def ask(self, method: str, path: str, body: Any = None, **query: str) -> httpx.Response:
-        """Send a request and return the answer, whatever it is."""
+        """Send a request and return the answer, whatever it is; where the proxy asks for patience, it is sent again."""
         with self.platform.client() as client:
             headers = {"X-Vault-Token": self.token} if self.token else {}
             address = f"{self.platform.url(names.HOST)}/v1/{path}"
-            return client.request(method, address, json=body, params=query, headers=headers)
+            while True:
+                answer = client.request(method, address, json=body, params=query, headers=headers)
+                if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                    return answer
+                time.sleep(float(answer.headers["Retry-After"]))
 
     def read(self, path: str) -> dict[str, Any]:
         """Return what is at a path."""
