@@ -97,9 +97,9 @@ class Deployed:
         return output.decode()
 
     def health(self) -> Mapping[str, str]:
-        """Return what is said of each service's container, by the service's name."""
+        """Return what is said of each container, by its name without the stack's."""
         shown = json.loads(aikit("status", "--json", check=False).stdout)
-        return {service["service"]: service["health"] for service in shown["services"]}
+        return {str(row["container"]).removeprefix(f"aikit-{STACK}-"): row["health"] for row in shown["services"]}
 
     def client(self) -> httpx.Client:
         """Return an HTTP client that trusts the platform's authority alone and finds every host on this machine."""

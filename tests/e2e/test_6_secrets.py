@@ -9,6 +9,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -47,7 +48,7 @@ class Caller:
             address = f"{self.platform.url(names.HOST)}/v1/{path}"
             while True:
                 answer = client.request(method, address, json=body, params=query, headers=headers)
-                if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                if answer.status_code != HTTPStatus.TOO_MANY_REQUESTS:
                     return answer
                 time.sleep(float(answer.headers["Retry-After"]))
 
