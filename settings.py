@@ -329,6 +329,13 @@ class OllamaModel(Model):
     answer_tokens: int = Field(
         0, ge=0, le=1_000_000, description="Longest answer of a model from a file or url, in tokens; 0 is no limit."
     )
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        le=2,
+        description="How freely it chooses words, unless a request says otherwise: 0 always takes the likeliest; null is what the model "
+        "brings, or else Ollama's 0.8.",
+    )
     sha256: str = Field(
         "", pattern=r"^([0-9a-f]{64})?$", description="Checksum that the file must have; a url needs one."
     )
@@ -375,9 +382,9 @@ class OllamaModel(Model):
             raise ValueError(f"{wrong} sha256, which is for a model from a file or url")
         if self.url and not self.sha256:
             raise ValueError(f"{wrong} a url, so it must have the sha256 of what is there, too")
-        if self.digest and (not self.from_library or self.context_length):
+        if self.digest and (not self.from_library or self.context_length or self.temperature is not None):
             raise ValueError(
-                f"{wrong} digest, which is for a model of the library that is taken as it is, without context_length"
+                f"{wrong} digest, which is for a model of the library that is taken as it is, without context_length and temperature"
             )
         if self.answer_tokens and self.from_library:
             raise ValueError(f"{wrong} answer_tokens, which is for a model from a file or url")
@@ -1103,11 +1110,13 @@ def reference() -> str:
 
 def _kind(field: FieldInfo) -> str:
     annotation: Any = field.annotation
+    if annotation == float | None:
+        annotation = float
     if isinstance(annotation, type) and issubclass(annotation, StrEnum):
         return ", ".join(annotation)
     if get_args(annotation) and not str(annotation).startswith("tuple"):
         return ", ".join(str(choice) for choice in get_args(annotation))
-    kind = "number" if annotation is Decimal else _type_of(field)[0]
+    kind = "number" if annotation in {Decimal, float} else _type_of(field)[0]
     limits = {key: getattr(limit, key) for limit in field.metadata for key in ("ge", "le") if hasattr(limit, key)}
     return f"{kind}, {limits['ge']} to {limits['le']}" if len(limits) == len(("ge", "le")) else kind
 

@@ -33,6 +33,9 @@ RELEASES = ("trixie", "bookworm")
 SMALL_ANSWER_TOKENS = 1024
 """Longest answer of the small model, which sometimes finds no end."""
 
+SMALL_TEMPERATURE = 0.2
+"""What the authors of the small model ask it with (its model card); with Ollama's own 0.8 it often talks nonsense."""
+
 
 @dataclass
 class Session:
@@ -334,7 +337,13 @@ def _small_model(project: Project) -> OllamaModel:
 
     with tools():
         path = small_model(project.cache, reporter(f"model {NAME}"))
-    chosen = {"name": NAME, "file": str(path), "sha256": SHA256, "answer_tokens": SMALL_ANSWER_TOKENS}
+    chosen = {
+        "name": NAME,
+        "file": str(path),
+        "sha256": SHA256,
+        "answer_tokens": SMALL_ANSWER_TOKENS,
+        "temperature": SMALL_TEMPERATURE,
+    }
     return OllamaModel.model_validate(chosen)
 
 

@@ -231,7 +231,11 @@ def task(model: OllamaModel, chosen: settings.Ollama) -> Mapping[str, Any]:
 
     The digest of a model's first pull is noted in the models' volume, and another one is refused.
     """
-    parameters = {"num_ctx": model.context_length, "num_predict": model.answer_tokens}
+    parameters = {
+        **({"num_ctx": model.context_length} if model.context_length else {}),
+        **({"num_predict": model.answer_tokens} if model.answer_tokens else {}),
+        **({"temperature": model.temperature} if model.temperature is not None else {}),
+    }
     return {
         "servers": [f"http://{name}:{PORT}" for name in servers(chosen)],
         "store": MODELS_PATH,
@@ -240,7 +244,7 @@ def task(model: OllamaModel, chosen: settings.Ollama) -> Mapping[str, Any]:
         "url": _seen_from_a_container(model.url),
         "sha256": model.sha256,
         "digest": model.digest,
-        "parameters": {name: value for name, value in parameters.items() if value},
+        "parameters": parameters,
         "limit_mb": chosen.memory_mb,
         "warm": _warm_servers(model, chosen),
         "keep_alive": _with_unit(_keep_alive(model)),

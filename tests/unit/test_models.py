@@ -134,6 +134,7 @@ def test_a_job_is_told_what_the_settings_say() -> None:
     assert warm["servers"] == ["http://ollama:11434", "http://ollama-2:11434", "http://ollama-3:11434"]
     assert (warm["warm"], warm["keep_alive"]) == (3, "-1s")
     assert warm["parameters"] == {"num_ctx": 8192}
+    assert task(model(temperature=0), servers())["parameters"] == {"temperature": 0}, "0 is a temperature, too"
     assert warm["model"] == "llama3.2:latest"
     some = task(model(warm=True, replicas=2, keep_alive="90"), servers(replicas=3))
     assert (some["warm"], some["keep_alive"]) == (2, "90s")
@@ -152,6 +153,7 @@ def test_a_job_is_told_what_the_settings_say() -> None:
         ({"sha256": "0" * 64}, "sha256, which is for"),
         ({"digest": "0" * 12, "file": "m.gguf"}, "digest, which is for"),
         ({"answer_tokens": 4}, "answer_tokens, which is for"),
+        ({"digest": "0" * 12, "temperature": 0}, "without context_length and temperature"),
         ({"warm": True, "purpose": "embedding"}, "warm, which is for"),
         ({"url": "https://example.org/m.gguf"}, "must have the sha256"),
         ({"url": "https://example.org/m.gguf", "sha256": "0" * 64, "file": "m"}, "from one of them only"),
