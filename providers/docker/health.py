@@ -44,13 +44,16 @@ def passes(client: DockerClient, found: Mapping[str, Any]) -> bool:
 
 
 class Schedule:
-    """When to run the check of a container that is starting: soon at first, then less and less often, and never more than Docker."""
+    """When to run the check of a container that is starting: soon at first, then less often, and never less often than Docker does."""
 
     _FIRST_SECONDS = 0.25
     _GROWTH = 1.6
+    _LONGEST_SECONDS = 2.0
+    """A check takes up to a tenth of a second of processor time, and what waits for the container may be most of a deployment."""
 
     def __init__(self, found: Mapping[str, Any]) -> None:
-        self._longest = (found["Config"]["Healthcheck"].get("Interval") or 0) / 1e9 or _TIMEOUT_SECONDS
+        interval = (found["Config"]["Healthcheck"].get("Interval") or 0) / 1e9 or _TIMEOUT_SECONDS
+        self._longest = min(interval, self._LONGEST_SECONDS)
         self._seconds = self._FIRST_SECONDS
         self._next = time.monotonic() + self._seconds
 
