@@ -299,6 +299,13 @@ class Ollama(Model):
     queue_timeout_seconds: int = Field(
         60, ge=1, le=3600, description="Seconds that a request waits before it is answered 503."
     )
+    kept_answer_minutes: int = Field(
+        60,
+        ge=0,
+        le=525_600,
+        description="Minutes for which Redis keeps answers that cannot differ: embeddings, and what is asked with temperature 0 or a "
+        "seed; 0 keeps none.",
+    )
 
     @model_validator(mode="after")
     def _one_device_each(self) -> Self:

@@ -16,7 +16,7 @@ from components.secrets.rotation import PERIODIC, Replacement, Rotation
 from components.service import Container, Deployment, Network, OidcClient, Route, Service, clients_of
 from settings import HTTPS, Settings, SettingsError
 
-INTERNAL = frozenset({Network.DATA, Network.ENGINE, Network.OBSERVABILITY, Network.VECTORS})
+INTERNAL = frozenset({Network.CACHE, Network.DATA, Network.ENGINE, Network.OBSERVABILITY, Network.VECTORS})
 """Networks without a way out."""
 
 

@@ -62,6 +62,8 @@ class Network(StrEnum):
     """Databases; no way out."""
     VECTORS = "vectors"
     """Qdrant and who asks it; no way out."""
+    CACHE = "cache"
+    """Redis and the queue, which keeps answers of the models there; no way out."""
     MODELS = "models"
     """Ollama and the queue in front of it, nobody else."""
     ENGINE = "engine"

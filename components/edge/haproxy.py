@@ -1,7 +1,11 @@
 """HAProxy: the only way in, and the queue in front of the models."""
 
+import hashlib
+import json
+
 from components.ai import ollama
 from components.context import HTTPS, Platform
+from components.data import redis
 from components.identity import sign_in_proxy
 from components.images import HAPROXY, Image
 from components.service import (
@@ -57,6 +61,18 @@ SERVER = "server"
 BEGINNING = 4096
 """How many bytes of a request are waited for to learn which model it asks."""
 
+EMBEDDINGS = ("/api/embed", "/api/embeddings", "/v1/embeddings")
+"""Calls of Ollama whose answer to the same question is always the same."""
+
+GENERATIONS = {
+    "$.options": ("/api/chat", "/api/generate"),
+    "$": ("/v1/chat/completions", "/v1/completions"),
+}
+"""Calls of Ollama whose answers differ, unless their options, which are there in the question, forbid it."""
+
+KEPT_PORT = 6379
+"""Where the proxy itself reaches Redis."""
+
 MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
 """Calls of Ollama that change its models, which are the deployment's business."""
 
@@ -111,6 +127,7 @@ class Haproxy(Service):
             files={
                 "haproxy.cfg": configuration(platform),
                 "models.lua": (ROOT / "services" / "haproxy" / "models.lua").read_text(encoding="utf-8"),
+                "answers.lua": (ROOT / "services" / "haproxy" / "answers.lua").read_text(encoding="utf-8"),
                 "keep-alive": _keep_alives(settings),
                 "unavailable.http": PAGE.format(
                     status="503 Service Unavailable",
@@ -125,9 +142,12 @@ class Haproxy(Service):
                     text="Too many requests are waiting for an answer. Please try again in a moment.",
                 ),
             },
-            secrets={"certificate.pem": platform.certificates.bundle},
+            secrets={
+                "certificate.pem": platform.certificates.bundle,
+                "answers-password": platform.secret(redis.ANSWERS_PASSWORD),
+            },
             health=Health(command=http_health(METRICS_PORT, "/healthz"), interval_seconds=5, start_seconds=20),
-            networks=(Network.EDGE, Network.APPLICATIONS, Network.MODELS, Network.OBSERVABILITY),
+            networks=(Network.EDGE, Network.APPLICATIONS, Network.CACHE, Network.MODELS, Network.OBSERVABILITY),
             aliases=tuple(sorted({platform.host(route.host) for route in platform.routes()})),
             ports=(
                 PublishedPort(internal=settings.http_port, external=settings.http_port, address="0.0.0.0"),  # noqa: S104
@@ -182,6 +202,36 @@ def _keep_alives(settings: Settings) -> str:
     return "".join(f"{model} {time}\n" for model, time in ollama.keep_alives(settings.models).items())
 
 
+def _models(settings: Settings) -> str:
+    """Return a text that differs when the models' answers may: those kept before count no more."""
+    names = ("name", "file", "url", "sha256", "digest", "context_length", "temperature", "answer_tokens")
+    models = [[getattr(model, name) for name in names] for model in settings.models]
+    shared = [settings.ollama.context_length, settings.ollama.flash_attention, settings.ollama.cache_type]
+    return hashlib.sha256(json.dumps([models, shared]).encode()).hexdigest()[:16]
+
+
+def _kept(settings: Settings) -> str:
+    """Return the lines that answer from what was kept, before a question takes a place in the queue."""
+    if not settings.ollama.kept_answer_minutes:
+        return ""
+    paths = [*EMBEDDINGS, *(path for group in GENERATIONS.values() for path in group)]
+    lines = [
+        "filter lua.answers",
+        # All of the question: as much as fits into the proxy's memory for it.
+        f"http-request wait-for-body time 10s if METH_POST {{ path {' '.join(paths)} }}",
+        f"http-request lua.find-answer if METH_POST {{ path {' '.join(EMBEDDINGS)} }}",
+    ]
+    for options, group in GENERATIONS.items():
+        asked = f"METH_POST {{ path {' '.join(group)} }}"
+        lines += [
+            f"http-request lua.find-answer if {asked} {{ req.body,json_query('{options}.temperature') -m str 0 0.0 }}",
+            f"http-request lua.find-answer if {asked} !{{ var(txn.question) -m found }} !{{ var(txn.answer) -m found }}"
+            f" {{ req.body,json_query('{options}.seed') -m found }}",
+        ]
+    lines.append("http-request use-service lua.kept-answer if { var(txn.answer) -m found }")
+    return "".join(f"    {line}\n" for line in lines)
+
+
 def _asked(server: str) -> str:
     """Return the condition that a call names a server of Ollama."""
     return f"{{ url_param({SERVER}) -m str {server} }}"
@@ -232,6 +282,7 @@ global
     maxconn 4096
     log stdout format raw local0 info
     lua-load {FILES}/models.lua {FILES}/keep-alive
+    lua-load {FILES}/answers.lua {KEPT_PORT} {SECRETS}/answers-password {settings.ollama.kept_answer_minutes * 60} {_models(settings)}
     ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets
     ssl-default-bind-ciphers {":".join(CIPHERS)}
 
@@ -293,7 +344,7 @@ frontend models
     monitor fail if {{ nbsrv(ollama) lt 1 }}
     filter lua.models
     http-request deny deny_status 403 if {{ path_beg {" ".join(MANAGEMENT)} }}
-{told}    acl full queue(ollama) ge {settings.ollama.queue_length}
+{_kept(settings)}{told}    acl full queue(ollama) ge {settings.ollama.queue_length}
     http-request return status 503 content-type text/plain string "The queue is full." hdr Retry-After 10 if full
     use_backend ollama-information if {{ path {" ".join(INFORMATION)} }}
     default_backend ollama
@@ -320,6 +371,16 @@ backend ollama-information
     # Always the same one where nobody asks for another, so that answers do not change to and fro.
     balance first
 {information}
+
+# For answers.lua: the proxy finds Redis and knows whether it is there, which a script cannot without holding up everything.
+listen kept-answers
+    bind 127.0.0.1:{KEPT_PORT}
+    mode tcp
+    no log
+    timeout connect 200ms
+    timeout client 10s
+    timeout server 10s
+    server redis redis:{redis.PORT} check
 
 frontend statistics
     bind :{METRICS_PORT}

@@ -167,7 +167,8 @@ Models.http_headers = safely(function(self, transaction, message)
         if TOLD[transaction.f:path()] then
             prepare(self, transaction, message, headers)
         end
-    elseif self.measured and transaction.f:status() == 200 then
+    -- What was kept (answers.lua) took no model any time.
+    elseif self.measured and transaction.f:status() == 200 and not transaction:get_var("txn.answer") then
         self.first_byte = seconds()
         self.waited = (transaction.f:req_timer_queue() or 0) / 1000
         filter.register_data_filter(self, message.channel)
@@ -248,6 +249,11 @@ local function metrics()
             add("%s_sum{%s} %.9g", histogram.name, labels, values.total)
             add("%s_count{%s} %d", histogram.name, labels, values.number)
         end
+    end
+    add("# HELP ollama_kept_answers_total Questions whose answer cannot differ, by whether it had been kept.")
+    add("# TYPE ollama_kept_answers_total counter")
+    for result, number in pairs(KEPT_ANSWERS or {}) do
+        add('ollama_kept_answers_total{result="%s"} %d', result, number)
     end
     return table.concat(lines, "\n") .. "\n"
 end
