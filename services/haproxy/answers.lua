@@ -1,11 +1,11 @@
 -- Keeps the answers of the models that cannot differ, and gives them again: in Redis, under a hash of the question.
 --
--- `http-request lua.find-answer` looks for the answer to a question whose body is there; what it finds is in the variable txn.answer, which
--- the service `lua.kept-answer` sends. `filter lua.answers` keeps the answers that were not found. Which questions are meant is for the
--- configuration to say. Without Redis every question is asked.
+-- `http-request lua.find-answer` looks for the answer to a question whose body is there; what it finds is in the variable
+-- txn.answer, which the service `lua.kept-answer` sends. `filter lua.answers` keeps the answers that were not found. Which questions
+-- are meant is for the configuration to say. Without Redis every question is asked.
 --
--- The arguments of `lua-load`: the port at which the proxy itself reaches Redis, the file with the password of its user "answers", how many seconds an answer is kept,
--- and a text that is another one when models are other ones.
+-- The arguments of `lua-load`: the port at which the proxy itself reaches Redis, the file with the password of its user "answers",
+-- how many seconds an answer is kept, and a text that is another one when models are other ones.
 
 local PORT, PASSWORD_FILE, SECONDS, MODELS = ...
 

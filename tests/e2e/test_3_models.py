@@ -140,6 +140,74 @@ def test_a_document_is_found_by_its_meaning(person: Person) -> None:
     assert "painted green" in stored
 
 
+TWICE = """
+import json, sys, time, urllib.request
+
+def ask(path, **body):
+    request = urllib.request.Request(
+        "http://haproxy:11434" + path, json.dumps({"model": "tiny", **body}).encode(), {"Content-Type": "application/json"}
+    )
+    begun = time.monotonic()
+    with urllib.request.urlopen(request, timeout=100) as answer:
+        text = answer.read().decode()
+        said = [answer.headers.get("Cache-Status"), answer.headers["Content-Type"], text]
+    return {"said": said, "seconds": time.monotonic() - begun}
+
+def twice(path, **body):
+    first = ask(path, **body)
+    time.sleep(0.5)
+    return [first, ask(path, **body)]
+
+certain = {"temperature": 0, "num_predict": 200}
+question = {"prompt": "the same " + sys.argv[1]}
+print(json.dumps({
+    "likeliest": twice("/api/generate", options=certain, **question),
+    "seeded": twice("/api/generate", options={"seed": 1, "num_predict": 5}, **question),
+    "interface like OpenAI's": twice("/v1/completions", temperature=0, max_tokens=5, **question),
+    "vectors": twice("/api/embed", input=question["prompt"]),
+    "free": twice("/api/generate", options={"num_predict": 5}, **question),
+    "named in the question": twice("/api/generate", prompt=json.dumps(certain), options={"num_predict": 5}),
+    "too long": twice("/api/generate", prompt="a " * 20000, options={**certain, "num_predict": 1}),
+}))
+"""
+
+
+@pytest.mark.spec("RED-08", "RED-13", "RED-14")
+def test_an_answer_that_cannot_differ_is_computed_once(platform: Deployed) -> None:
+    kept = {result: measured(platform, "ollama_kept_answers_total", f'result="{result}"') for result in ("hit", "miss")}
+    counted = measured(platform, "ollama_answer_seconds_count", 'consumer="program",model="tiny"')
+    told = json.loads(platform.run("open-webui", "python3", "-c", TWICE, str(time.time())))
+    again = ("likeliest", "seeded", "interface like OpenAI's", "vectors")
+    for name, (first, second) in told.items():
+        assert first["said"][0] is None, name
+        assert second["said"][0] == ("haproxy; hit" if name in again else None), name
+        if name in again:
+            assert second["said"][1:] == first["said"][1:], name
+    slow, quick = (answer["seconds"] for answer in told["likeliest"])
+    assert quick < slow / 2, "it took as long as computing it"
+    grown = {
+        result: measured(platform, "ollama_kept_answers_total", f'result="{result}"') - kept[result] for result in kept
+    }
+    assert grown == {"hit": 4, "miss": 4}
+    computed = measured(platform, "ollama_answer_seconds_count", 'consumer="program",model="tiny"') - counted
+    assert computed == 2 * len(told) - 4, "what was kept counts as an answer of the model"
+
+
+@pytest.mark.spec("RED-08")
+def test_what_keeps_answers_may_do_nothing_else_in_redis_and_is_not_needed(platform: Deployed) -> None:
+    own = 'redis-cli --user answers --pass "$0" --no-auth-warning "$@"'
+    password = platform.run("haproxy", "cat", "/run/secrets/answers-password").strip()
+    for command in (("KEYS", "*"), ("GET", "session"), ("DEL", "answer:a"), ("CONFIG", "GET", "*")):
+        assert "NOPERM" in platform.run("redis", "sh", "-c", own, password, *command), command
+    platform.container("redis").pause()
+    try:
+        asked = ("open-webui", "python3", "-c", TWICE, f"without Redis {time.time()}")
+        told = json.loads(platform.run(*asked))
+        assert {answer["said"][0] for answers in told.values() for answer in answers} == {None}
+    finally:
+        platform.container("redis").unpause()
+
+
 LOADED = """
 import json, urllib.request
 models = json.load(urllib.request.urlopen("http://haproxy:11434/api/ps?server=ollama", timeout=10))["models"]

@@ -203,8 +203,24 @@ def test_the_queue_knows_how_long_models_stay_in_memory() -> None:
     models = [{"name": "a", "warm": True}, {"name": "x/b:1", "keep_alive": "90"}, {"name": "c"}]
     files = uploads(variant("dev", models=models), "haproxy")
     assert files["keep-alive"] == "a:latest -1s\nx/b:1 90s\n"
-    assert "wait-for-body" in files["haproxy.cfg"]
-    assert "wait-for-body" not in uploads(planned("dev"), "haproxy")["haproxy.cfg"], "a request waits for nothing"
+    assert "at-least" in files["haproxy.cfg"]
+    assert "at-least" not in uploads(planned("dev"), "haproxy")["haproxy.cfg"], "a request waits for nothing"
+
+
+@pytest.mark.spec("RED-08")
+def test_answers_are_kept_unless_the_settings_forbid_it_and_no_longer_than_their_models() -> None:
+    def configuration(**changed: Any) -> str:
+        return uploads(variant("dev", **changed), "haproxy")["haproxy.cfg"]
+
+    def models(configuration: str) -> str:
+        return next(line.split()[-1] for line in configuration.splitlines() if "answers.lua" in line)
+
+    kept = configuration(ollama_queue_length=8)
+    assert "lua.find-answer" in kept
+    assert "lua.find-answer" not in configuration(ollama_kept_answer_minutes=0)
+    one, other = ([{"name": "a", "temperature": temperature}] for temperature in (0.1, 0.2))
+    assert models(configuration(models=one)) != models(configuration(models=other))
+    assert models(configuration(ollama_queue_length=7)) == models(kept)
 
 
 def test_embedding_models_are_not_offered_in_the_chat() -> None:

@@ -52,6 +52,12 @@ def dashboard(sources: Sources) -> Dashboard:
                 "short",
                 NONE_ALLOWED,
             ),
+            number(
+                "Answers not computed",
+                'sum(increase(ollama_kept_answers_total{result="hit"}[24h]))',
+                "short",
+                about="In a day: they cannot differ from an earlier one, which Redis had kept.",
+            ),
         ],
         [
             curves("Places in use", "percent", Query(in_use, "in use"), steps=rising(80, 100), maximum=100),
@@ -96,6 +102,7 @@ def _settings(chosen: Ollama) -> str:
         "ollama-requests-in-flight": chosen.requests_in_flight,
         "ollama-queue-length": chosen.queue_length,
         "ollama-keep-alive": chosen.keep_alive,
+        "ollama-kept-answer-minutes": chosen.kept_answer_minutes,
         "ollama-context-length": chosen.context_length,
         "ollama-flash-attention": chosen.flash_attention,
         "ollama-cache-type": chosen.cache_type,
