@@ -73,8 +73,9 @@ GENERATIONS = {
 KEPT_PORT = 6379
 """Where the proxy itself reaches Redis."""
 
-MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs")
-"""Calls of Ollama that change its models, which are the deployment's business."""
+QUESTIONS = (*EMBEDDINGS, *(path for group in GENERATIONS.values() for path in group), "/v1/messages", "/v1/responses")
+"""Calls of Ollama that a model answers. These and ``INFORMATION`` are all that there is: others change models, which are the
+deployment's business, and more may come with the next release of Ollama."""
 
 PAGE = """\
 HTTP/1.0 {status}\r
@@ -214,11 +215,10 @@ def _kept(settings: Settings) -> str:
     """Return the lines that answer from what was kept, before a question takes a place in the queue."""
     if not settings.ollama.kept_answer_minutes:
         return ""
-    paths = [*EMBEDDINGS, *(path for group in GENERATIONS.values() for path in group)]
     lines = [
         "filter lua.answers",
         # All of the question: as much as fits into the proxy's memory for it.
-        f"http-request wait-for-body time 10s if METH_POST {{ path {' '.join(paths)} }}",
+        f"http-request wait-for-body time 10s if METH_POST {{ path {' '.join(QUESTIONS)} }}",
         f"http-request lua.find-answer if METH_POST {{ path {' '.join(EMBEDDINGS)} }}",
     ]
     for options, group in GENERATIONS.items():
@@ -272,6 +272,8 @@ def configuration(platform: Platform) -> str:
             *(f"    server {name} {name}:{QUEUE_PORT} no-check track ollama/{name}" for name in servers),
         )
     )
+    places = settings.ollama.requests_in_flight * len(servers)
+    half = -(-settings.ollama.queue_length // 2)
     # The beginning of a request names the model; it is needed before the length of the request, which changes, is passed on.
     told = (
         f"    http-request wait-for-body time 10s at-least {BEGINNING} if METH_POST\n" if _keep_alives(settings) else ""
@@ -343,10 +345,8 @@ frontend models
     monitor-uri /healthz
     monitor fail if {{ nbsrv(ollama) lt 1 }}
     filter lua.models
-    http-request deny deny_status 403 if {{ path_beg {" ".join(MANAGEMENT)} }}
-{_kept(settings)}{told}    acl full queue(ollama) ge {settings.ollama.queue_length}
-    http-request return status 503 content-type text/plain string "The queue is full." hdr Retry-After 10 if full
-    use_backend ollama-information if {{ path {" ".join(INFORMATION)} }}
+    http-request deny deny_status 403 unless {{ path / {" ".join((*INFORMATION, *QUESTIONS))} }} or {{ path_beg /v1/models/ }}
+{_kept(settings)}{told}    use_backend ollama-information unless {{ path {" ".join(QUESTIONS)} }}
     default_backend ollama
 
 backend ollama
@@ -357,8 +357,19 @@ backend ollama
     acl program req.hdr({sign_in_proxy.USER}) -m found
     http-request track-sc1 req.hdr({USER}) if person
     http-request track-sc1 req.hdr({sign_in_proxy.USER}) if program !person
+    # Services of the platform say nobody: each of them is known by its address.
+    http-request track-sc1 src if !person !program
     http-request set-priority-class int({BATCH}) unless person
-    http-request set-priority-offset sc_conn_cur(1),sub(1),mul({TURN_MILLISECONDS}) if person or program
+    http-request set-priority-offset sc_conn_cur(1),sub(1),mul({TURN_MILLISECONDS})
+    # Half of the queue's places are for people, and nobody may have more than half.
+    acl full queue(ollama) ge {settings.ollama.queue_length}
+    acl half-full queue(ollama) ge {half}
+    acl many sc_conn_cur(1) gt {half + places}
+    http-request return status 503 content-type text/plain string "The queue is full." hdr Retry-After 10 if full
+    http-request return status 503 content-type text/plain string "The queue is full." hdr Retry-After 10 if half-full !person
+    http-request return status 503 content-type text/plain string "Too many of your questions wait." hdr Retry-After 10 if many
+    # Who has left does not wait any more.
+    option abortonclose
     timeout queue {settings.ollama.queue_timeout_seconds}s
     errorfile 503 {FILES}/busy.http
     option httpchk GET /api/version

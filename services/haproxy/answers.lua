@@ -110,10 +110,26 @@ function Answers:http_payload(_, message)
     self.parts[#self.parts + 1] = message:body(0, length) or ""
 end
 
+-- Whether an answer is whole: Ollama tells of a failure on the way in the answer, and ends it as usual.
+local ENDS = {
+    ["application/x-ndjson"] = '"done":true[^\n]*%s*$',
+    ["text/event-stream"] = "data: %[DONE%]%s*$",
+    ["application/json"] = "}%s*$",
+}
+
+local function whole(answer)
+    local kind, body = answer:match("^([^\n;]*)[^\n]*\n(.*)$")
+    local ending = ENDS[kind]
+    return ending and body:find(ending) and not ("\n" .. body):find('\n[data: ]*{"error"')
+end
+
 -- An answer that was cut off has no such end.
 function Answers:http_end(_, message)
     if message.channel:is_resp() and self.parts then
-        pending[#pending + 1] = self
+        local answer = table.concat(self.parts)
+        if whole(answer) then
+            pending[#pending + 1] = { key = self.key, answer = answer }
+        end
     end
 end
 
@@ -127,7 +143,7 @@ core.register_task(function()
         local found = pending
         pending = {}
         for _, each in ipairs(found) do
-            ask("SET", each.key, table.concat(each.parts), "EX", SECONDS)
+            ask("SET", each.key, each.answer, "EX", SECONDS)
         end
     end
 end)

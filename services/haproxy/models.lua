@@ -21,6 +21,8 @@ local ANSWERS = {
     ["/v1/chat/completions"] = true,
     ["/v1/completions"] = true,
     ["/v1/embeddings"] = true,
+    ["/v1/messages"] = true,
+    ["/v1/responses"] = true,
 }
 
 -- Of these, Ollama takes the time that a model is to stay; the interface like OpenAI's has no word for it.
@@ -113,8 +115,8 @@ local count = safely(function(request)
     local function add(name, value)
         counters[name] = counters[name] + value
     end
-    -- Ollama's own interface names them one way, the interface like OpenAI's the other.
-    add("ollama_prompt_tokens_total", last(tail, "prompt_eval_count") + last(tail, "prompt_tokens"))
+    -- Ollama's own interface names them one way, those like OpenAI's in others.
+    add("ollama_prompt_tokens_total", last(tail, "prompt_eval_count") + last(tail, "prompt_tokens") + last(tail, "input_tokens"))
     add("ollama_prompt_seconds_total", last(tail, "prompt_eval_duration") / 1e9)
     add("ollama_load_seconds_total", last(tail, "load_duration") / 1e9)
     local generated = last(tail, "eval_duration")

@@ -88,6 +88,9 @@ def test_the_models_are_reached_through_the_queue_alone(platform: Deployed) -> N
     assert status("http://haproxy:11434/api/tags") == "200"
     assert status("http://haproxy:11434/api/delete", "DELETE") == "403"
     assert status("http://haproxy:11434/api/pull", "POST") == "403"
+    # Ollama decodes it, and takes it for the call that it is.
+    assert status("http://haproxy:11434/api/%64elete", "DELETE") == "403"
+    assert status("http://haproxy:11434/api/of-the-next-release", "POST") == "403"
     assert status("http://ollama:11434/api/tags") == "unreachable"
 
 

@@ -131,7 +131,8 @@ class Machine:
             files = uploads(plan, name)
             self._put(f"{PREFIX}-{name}-files", files)
             if name == "haproxy":
-                self._put(f"{PREFIX}-{name}-secrets", {"certificate.pem": self._bundle()})
+                secrets = {"certificate.pem": self._bundle(), "answers-password": "of no Redis"}
+                self._put(f"{PREFIX}-{name}-secrets", secrets)
             inputs["ports"] = [{"internal": port, "external": 0, "ip": "127.0.0.1"} for port in PORTS[name]]
         self.docker.api.create_container_from_config(container_config(inputs), inputs["name"])
         made = self.docker.containers.get(inputs["name"])
@@ -372,17 +373,31 @@ def queue(machine: Machine, plan: Plan) -> None:
             )
         }
 
-    def ask(tokens: int = 20) -> tuple[int, str]:
+    def ask(tokens: int = 20, person: str = "") -> tuple[int, str]:
         body = {"model": "tiny", "prompt": "?", "stream": False, "options": {"num_predict": tokens}}
-        answer = requests.post(f"{door}/api/generate", json=body, timeout=180)
+        headers = {"X-OpenWebUI-User-Id": person} if person else {}
+        answer = requests.post(f"{door}/api/generate", json=body, headers=headers, timeout=180)
         return answer.status_code, answer.headers.get("Retry-After", "")
+
+    def people(number: int) -> list[str]:
+        return [f"person {each}" for each in range(number)]
 
     wait(lambda: measured("haproxy_backend_active_servers") == {None: 2}, "the proxy does not see both servers")
     with ThreadPoolExecutor(32) as pool:
-        assert {code for code, _ in pool.map(ask, [20] * 8)} == {200}
+        assert {code for code, _ in pool.map(ask, [20] * 8, people(8))} == {200}
         # Each has two at the start; who is quicker has more of the rest.
         assert min(measured("haproxy_server_sessions_total").values()) >= 2, "one server did all the work"
-        answers = list(pool.map(ask, [30] * 32))
+        before = computed(machine)
+        answers = list(pool.map(ask, [30] * 32, people(32)))
+        assert computed(machine) - before == sum(code == 200 for code, _ in answers), "lost, or computed twice"
+        # Two of the four places to wait are for people, and nobody has more than two.
+        for many in ([""] * 16, ["one person"] * 16):
+            flood = [pool.submit(ask, 400, person) for person in many]
+            time.sleep(0.3)
+            assert ask(5, "another person")[0] == 200, "there is no place left for others"
+            codes = [each.result()[0] for each in flood]
+            assert codes.count(200) >= 6
+            assert 503 in codes
     assert {answer for answer in answers if answer[0] != 200} == {(503, "10")}
     assert 8 <= sum(code == 200 for code, _ in answers) < 32
     assert max(measured("haproxy_server_max_sessions").values()) == 2
@@ -405,6 +420,57 @@ def queue(machine: Machine, plan: Plan) -> None:
         assert {code for code, _ in pool.map(ask, [20] * 4)} == {200}
     machine.docker.containers.get(f"{PREFIX}-ollama-2").start()
     wait(lambda: shown("ollama-2") == 200, "the proxy does not see that it is back")
+
+
+def computed(machine: Machine) -> int:
+    """Return how many questions the servers have answered."""
+    logs = [machine.docker.containers.get(f"{PREFIX}-{name}").logs().decode() for name in ("ollama", "ollama-2")]
+    return sum(len(re.findall(r'POST\s+"/api/generate"', text)) for text in logs)
+
+
+@pytest.mark.spec("OLL-02", "OLL-03")
+def test_one_place_is_given_in_the_order_of_asking_and_waiting_ends(machine: Machine) -> None:
+    tiny = {"name": "tiny", "file": str(machine.tiny), "answer_tokens": 400}
+    plan = planned(tiny, ollama_requests_in_flight=1, ollama_queue_timeout_seconds=3, monitoring_docker_socket="")
+    machine.remove("ollama-2")
+    machine.serve(plan, "ollama")
+    assert machine.job(plan, "model-tiny")[0] == 0
+    proxy = machine.start(plan, "haproxy", "haproxy")
+    wait(lambda: healthy(proxy), f"the proxy is not healthy: {proxy.logs(tail=20)}")
+    door = address(proxy, 11434)
+    ended: list[int] = []
+
+    def ask(number: int, patience: float = 60) -> Any:
+        body = {"model": "tiny", "prompt": f"{number}", "stream": False, "options": {"num_predict": 60}}
+        answer = requests.post(f"{door}/api/generate", json=body, timeout=patience)
+        ended.append(number)
+        return answer
+
+    def count() -> int:
+        return server.logs().decode().count('"/api/generate"')
+
+    wait(lambda: requests.get(f"{door}/api/tags", timeout=10).status_code == 200, "the proxy does not see the server")
+    server = machine.docker.containers.get(f"{PREFIX}-ollama")
+    with ThreadPoolExecutor(16) as pool:
+        asked: list[Any] = []
+        for number in range(8):
+            asked.append(pool.submit(ask, number))
+            time.sleep(0.03)
+        assert {each.result().status_code for each in asked} == {200}
+        assert ended == list(range(8))
+
+        server.pause()
+        before = count()
+        first = pool.submit(ask, 100)
+        time.sleep(0.2)
+        with pytest.raises(requests.exceptions.ReadTimeout):
+            ask(101, 0.5)
+        late = ask(102)
+        server.unpause()
+        assert (late.status_code, late.headers["Retry-After"]) == (503, "10")
+        assert first.result().status_code == 200
+        assert ask(103).status_code == 200
+        assert count() - before == 2, "somebody who had left was answered"
 
 
 def keep_alives(machine: Machine, door: str) -> None:
