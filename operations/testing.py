@@ -15,6 +15,14 @@ from toolchain.packages import install_packages
 FOLDERS = ("lint", "unit", "policies", "operations", "e2e", "providers", "toolchain", "services")
 """The folders of tests, the quickest first, so that a mistake shows early; the last ones use the images that e2e builds."""
 
+PROGRAMS = {
+    # The end-to-end tests sign in with a real browser.
+    "chromium": ("chromium", "libatomic1"),
+    # The tests of the providers make an image of it, as a registry need not answer; it has to be the static one.
+    "busybox": ("busybox-static",),
+}
+"""What the tests need from the distribution: its packages by program."""
+
 
 def run(project: Project, arguments: Sequence[str], *, agreed: bool) -> Exit:
     """Run pytest; without a path among ``arguments``, on every folder in order.
@@ -23,7 +31,7 @@ def run(project: Project, arguments: Sequence[str], *, agreed: bool) -> Exit:
         Failure: what the tests need can't be had.
     """
     ensure_docker(agreed=agreed)
-    _need_chromium(agreed=agreed)
+    _need_programs(agreed=agreed)
     paths = (
         []
         if any(
@@ -39,17 +47,18 @@ def run(project: Project, arguments: Sequence[str], *, agreed: bool) -> Exit:
     return Exit.OK if done.returncode == 0 else Exit.FAILED
 
 
-def _need_chromium(*, agreed: bool) -> None:
-    """Install Debian's chromium where it is missing: the end-to-end tests sign in with a real browser."""
-    if shutil.which("chromium"):
+def _need_programs(*, agreed: bool) -> None:
+    """Install what is missing of ``PROGRAMS``."""
+    missing = {name: packages for name, packages in PROGRAMS.items() if not shutil.which(name)}
+    if not missing:
         return
-    cure = "install it (Debian: apt-get install chromium) and run this command again."
+    names = " and ".join(missing)
+    packages = [package for each in missing.values() for package in each]
+    cure = f"install what is missing (Debian: apt-get install {' '.join(packages)}) and run this command again."
     if os.geteuid() or not shutil.which("apt-get"):
-        raise Failure(f"The tests need the browser chromium: {cure}")
-    if not confirm("The tests need the browser chromium. Install Debian's?", agreed=agreed):
-        raise Failure(f"The tests need the browser chromium: {cure}")
-    say("installing Debian's chromium ...")
+        raise Failure(f"The tests need {names}: {cure}")
+    if not confirm(f"The tests need {names}. Install Debian's?", agreed=agreed):
+        raise Failure(f"The tests need {names}: {cure}")
+    say(f"installing Debian's {names} ...")
     with tools():
-        install_packages(
-            ("chromium", "libatomic1"), purpose="install the browser chromium (do it yourself, then try again)"
-        )
+        install_packages(packages, purpose=f"install {names} (do it yourself, then try again)")
