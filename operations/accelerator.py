@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from operations.containers import is_local
-from settings import Accelerator
+from settings import Accelerator, Ollama
 
 AMD_DEVICE = Path("/dev/kfd")
 """The compute interface of AMD's driver."""
@@ -44,22 +44,31 @@ def count(accelerator: Accelerator, info: Mapping[str, Any], machine: Path = Pat
     return (len(list(machine.glob(pattern))) or None) if pattern and is_local() else None
 
 
-def too_few(accelerator: Accelerator, replicas: int, info: Mapping[str, Any], machine: Path = Path("/")) -> str | None:
-    """Return why not each server of the models can have a graphics card of its own; None if it can, or needs none.
+def too_few(accelerator: Accelerator, chosen: Ollama, info: Mapping[str, Any], machine: Path = Path("/")) -> str | None:
+    """Return why the servers of the models can't have the graphics cards of the settings; None if they can, or need none.
 
     Args:
         accelerator: what there is, not ``auto``.
-        replicas: the servers.
+        chosen: the settings.
         info: what Docker says of itself.
         machine: root of this machine's files.
     """
     there = count(accelerator, info, machine)
-    if replicas == 1 or there is None or replicas <= there:
+    if there is None:
         return None
-    return (
-        f"aikit:ollama-replicas is {replicas}, but there are {there} graphics cards, and each server has one of its own:"
-        f" set it to {there} at most, or aikit:accelerator to cpu."
-    )
+    cards = f"there {'is' if there == 1 else 'are'} {there} graphics card{'' if there == 1 else 's'}"
+    if chosen.replicas > there:
+        return (
+            f"aikit:ollama-replicas is {chosen.replicas}, but {cards}, and each server has one of its own:"
+            f" set it to {there} at most, or aikit:accelerator to cpu."
+        )
+    if chosen.gpu_count > there:
+        return (
+            f"aikit:ollama-gpu-count is {chosen.gpu_count}, but {cards}: set it to {there} at most, or to -1 for all."
+        )
+    if missing := [each for each in chosen.gpu_device_ids if each.isdigit() and int(each) >= there]:
+        return f"aikit:ollama-gpu-device-ids names {', '.join(missing)}, but {cards}, numbered from 0."
+    return None
 
 
 def problem(wanted: Accelerator, info: Mapping[str, Any], amd_device: Path = AMD_DEVICE) -> str | None:

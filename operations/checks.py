@@ -268,7 +268,7 @@ def check_accelerator(subject: Subject) -> Check:
     """Check that Docker has the graphics card that the settings ask for."""
     wanted = subject.settings.accelerator
     problem = accelerator.problem(wanted, subject.info) or accelerator.too_few(
-        subject.accelerator, subject.settings.ollama.replicas, subject.info
+        subject.accelerator, subject.settings.ollama, subject.info
     )
     if problem:
         return Check("accelerator", "error", problem)

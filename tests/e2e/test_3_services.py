@@ -50,27 +50,37 @@ def test_redis_keeps_what_was_written_through_a_crash(platform: Deployed) -> Non
     assert redis(platform, "SET", "kept", "yes") == "OK"
     assert redis(platform, "SAVE") == "OK"
     assert "dump.rdb" in platform.run("redis", "ls", "/data")
+    assert redis(platform, "CONFIG", "GET", "save").splitlines()[1] == "900 1 300 100 60 10000"
+    mounts = {mount["Destination"]: mount["Name"] for mount in platform.container("redis").attrs["Mounts"]}
+    assert mounts["/data"] == f"aikit-{STACK}-redis-data"
+    # After the snapshot, so that the log alone has it.
+    assert redis(platform, "SET", "logged", "yes") == "OK"
     time.sleep(1.5)
     crash(platform, "redis")
-    assert redis(platform, "GET", "kept") == "yes"
+    assert redis(platform, "MGET", "kept", "logged").split() == ["yes", "yes"]
     refused = platform.container("redis").exec_run(["redis-cli", "GET", "kept"])
     assert b"NOAUTH" in refused.output
     assert redis(platform, "-n", "1", "KEYS", "*") != ""
 
 
-def crash(platform: Deployed, service: str) -> None:
-    """Kill the processes of a service as a crash would, and wait until it is healthy again."""
-    container = platform.container(service)
-    before = container.attrs["RestartCount"]
-    container.exec_run(["sh", "-c", "kill -9 -1"])
-    deadline = time.monotonic() + 120
-    while True:
-        container.reload()
-        state = container.attrs["State"]
-        if container.attrs["RestartCount"] > before and state.get("Health", {}).get("Status") == "healthy":
-            return
-        assert time.monotonic() < deadline, state
-        time.sleep(0.5)
+def crash(platform: Deployed, *services: str) -> None:
+    """Kill the processes of services as a crash would, and wait until all are healthy again."""
+    containers = [platform.container(service) for service in services]
+    before = {container.name: container.attrs["RestartCount"] for container in containers}
+    for container in containers:
+        container.exec_run(["sh", "-c", "kill -9 -1"])
+    deadline = time.monotonic() + 120 + 10 * len(services)
+    for container in containers:
+        while True:
+            container.reload()
+            state = container.attrs["State"]
+            if (
+                container.attrs["RestartCount"] > before[container.name]
+                and state.get("Health", {}).get("Status") == "healthy"
+            ):
+                break
+            assert time.monotonic() < deadline, (container.name, state)
+            time.sleep(0.5)
 
 
 @pytest.mark.spec("K-08", "MNT-01")

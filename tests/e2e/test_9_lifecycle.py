@@ -15,6 +15,7 @@ import yaml
 import settings
 from operations import locks
 from tests.e2e.conftest import ASK_MODEL, KEEP, STACK, Deployed, Person, aikit
+from tests.e2e.test_3_services import crash
 from toolchain import docker_engine
 from toolchain.docker_engine import SYSTEMD
 
@@ -90,6 +91,14 @@ def test_what_was_removed_by_hand_comes_back(platform: Deployed) -> None:
     health = platform.health()
     assert (health["redis"], health["open-webui"]) == ("healthy", "healthy")
     aikit("preview", "--refresh", "--expect-no-changes")
+
+
+@pytest.mark.spec("K-08", "MNT-01")
+def test_everything_that_crashes_comes_back_by_itself(platform: Deployed) -> None:
+    before = identities(platform)
+    crash(platform, *before)
+    assert identities(platform) == before
+    assert platform.run("open-webui", "python3", "-c", ASK_MODEL).strip() == "200"
 
 
 def own_daemon(platform: Deployed) -> psutil.Process:

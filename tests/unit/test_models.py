@@ -196,9 +196,14 @@ def test_fewer_cards_than_servers_is_said_before_anything_changes(
     (tmp_path / "dev/dri/renderD128").mkdir(parents=True)
     assert accelerator.count(Accelerator.AMD, {}, tmp_path) == 1
     words = "aikit:ollama-replicas is 3, but there are 2 graphics cards"
-    assert words in str(accelerator.too_few(Accelerator.NVIDIA, 3, discovered, tmp_path))
-    assert accelerator.too_few(Accelerator.NVIDIA, 2, discovered, tmp_path) is None
-    assert accelerator.too_few(Accelerator.CPU, 9, discovered, tmp_path) is None
+    assert words in str(accelerator.too_few(Accelerator.NVIDIA, servers(replicas=3), discovered, tmp_path))
+    assert accelerator.too_few(Accelerator.NVIDIA, servers(replicas=2), discovered, tmp_path) is None
+    assert accelerator.too_few(Accelerator.CPU, servers(replicas=9), discovered, tmp_path) is None
+    words = "aikit:ollama-gpu-count is 4, but there are 2 graphics cards"
+    assert words in str(accelerator.too_few(Accelerator.NVIDIA, servers(gpu_count=4), discovered, tmp_path))
+    words = "aikit:ollama-gpu-device-ids names 7, but there is 1 graphics card"
+    assert words in str(accelerator.too_few(Accelerator.NVIDIA, servers(gpu_device_ids=["0", "7"]), {}, tmp_path))
+    assert accelerator.too_few(Accelerator.NVIDIA, servers(gpu_device_ids=["0", "GPU-1"]), {}, tmp_path) is None
 
 
 def test_where_the_library_says_how_large_a_model_is() -> None:
