@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import http.client
 import json
+import shutil
 import sys
 import time
 import urllib.error
@@ -108,6 +109,8 @@ class Store:
         self.blobs = root / "models" / "blobs"
         self.downloads = root / "downloads"
         self._digests = root / "digests"
+        self._manifests = root / "models" / "manifests"
+        self._pulled = root / "pulled"
 
     def _record(self, model: str) -> Path:
         return self._digests / f"{urllib.parse.quote(model, safe='')}.json"
@@ -132,8 +135,43 @@ class Store:
         draft.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         draft.replace(path)
 
+    def _manifest(self, model: str) -> Path:
+        """Return where Ollama says what a model is made of; that file's checksum is the model's digest."""
+        name, _, tag = model.rpartition(":")
+        parts = name.split("/")
+        return self._manifests.joinpath(*["registry.ollama.ai", "library"][: 3 - len(parts)], *parts, tag)
+
+    def _kept(self, model: str) -> Path:
+        return self._pulled / urllib.parse.quote(model, safe="")
+
+    def keep(self, model: str) -> str:
+        """Keep what a model is made of, to restore it; return its digest."""
+        manifest = self._manifest(model).read_bytes()
+        digest = hashlib.sha256(manifest).hexdigest()
+        self._kept(model).mkdir(parents=True, exist_ok=True)
+        (self._kept(model) / digest).write_bytes(manifest)
+        return digest
+
+    def forget(self, model: str, *but: str) -> None:
+        """Remove what was kept of a model but for these digests."""
+        for path in self._kept(model).iterdir():
+            if path.name not in but:
+                path.unlink()
+
+    def restore(self, model: str, digest: str) -> bool:
+        """Make a model what it was with a digest, or the beginning of one; return whether that is still here."""
+        found = [path for path in self._kept(model).glob(f"{digest}*") if digest]
+        if not found or not all((self.blobs / blob).exists() for blob in _blobs(found[0])):
+            return False
+        target = self._manifest(model)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._kept(model) / "draft"
+        draft.write_bytes(found[0].read_bytes())
+        draft.replace(target)
+        return True
+
     def keep_only(self, models: list[str], downloads: list[str]) -> None:
-        """Remove the notes of all other models, and all other downloads."""
+        """Remove the notes of all other models, all other downloads, and what no model is made of or was made of before."""
         notes = {self._record(model) for model in models}
         for path in self._digests.glob("*"):
             if path not in notes:
@@ -141,6 +179,21 @@ class Store:
         for path in self.downloads.glob("*"):
             if path.name not in downloads:
                 path.unlink()
+        kept = {self._kept(model) for model in models}
+        for folder in self._pulled.glob("*"):
+            if folder not in kept:
+                shutil.rmtree(folder)
+        manifests = [*self._manifests.rglob("*"), *self._pulled.rglob("*")]
+        used = {blob for path in manifests if path.is_file() for blob in _blobs(path)}
+        for path in self.blobs.glob("sha256-*"):
+            if path.name not in used:
+                path.unlink()
+
+
+def _blobs(manifest: Path) -> set[str]:
+    """Return the names of the files that a model is made of."""
+    made = json.loads(manifest.read_bytes())
+    return {part["digest"].replace(":", "-") for part in (made["config"], *made["layers"])}
 
 
 def mib(size: int) -> int:
@@ -223,11 +276,15 @@ def keep_library(server: Server, store: Store, task: dict[str, Any]) -> None:
     # What was made with parameters cannot be made without them again.
     other_parameters = record["parameters"] not in ({}, parameters) if record else bool(parameters)
     if not found or not pulled.startswith(pin) or other_parameters:
-        pull(server, store, model, task["limit_mb"])
+        expected, earlier = pin or record.get("pulled", ""), pulled
+        before = found and store.keep(model)
+        if not store.restore(model, expected):
+            pull(server, store, model, task["limit_mb"])
         pulled = server.digests()[model]
-        expected = pin or record.get("pulled", "")
         if not pulled.startswith(expected):
-            server.remove(model)
+            # What was there stays: whoever asks it now must not pay for a wrong number here.
+            if not (before and store.restore(model, before)):
+                server.remove(model)
             reason = (
                 f"not {expected[:12]} as aikit:models says: correct it there"
                 if pin
@@ -235,6 +292,8 @@ def keep_library(server: Server, store: Store, task: dict[str, Any]) -> None:
                 f"{pulled[:12]} beside it in aikit:models to take the new one"
             )
             raise ProblemError(f"{model} has the digest {pulled[:12]} in the library, {reason}.")
+        store.keep(model)
+        store.forget(model, pulled, earlier)
     if parameters:
         server.create(model, parameters, **{"from": model})
     store.note(model, source=LIBRARY, pulled=pulled, kept=server.digests()[model], parameters=parameters)

@@ -540,6 +540,27 @@ def test_the_digest_of_the_first_pull_is_kept_and_another_one_is_refused(machine
     assert code == 0, said
     assert machine.models("ollama", "list")[f"{NAME}:latest"] == changed
 
+    # A wrong number leaves what there is, and the one before comes back without the library, but with a context of its own, too.
+    machine.publish(registry(first))
+    code, said = machine.job(planned({"name": NAME, "digest": digest}), JOB)
+    assert code == 0, said
+    machine.publish(registry(machine.tiny.read_bytes() + bytes(48)))
+    code, said = machine.job(planned({"name": NAME, "digest": "0" * 12}), JOB)
+    assert (code, f"not {'0' * 12} as aikit:models says" in said) == (1, True)
+    assert machine.models("ollama", "list")[f"{NAME}:latest"] == digest
+    code, said = machine.job(planned({"name": NAME, "context_length": 256}), JOB)
+    assert code == 0, said
+    assert machine.job(planned({"name": NAME}), "models-removed")[0] == 0
+    assert machine.job(planned({"name": NAME, "digest": changed}), JOB)[0] == 0
+    assert machine.models("ollama", "list")[f"{NAME}:latest"] == changed
+    assert machine.run("ollama", "ollama", "run", NAME, "hello").strip()
+
+    # Nothing stays on the disk of what is neither there nor was there before.
+    assert machine.job(planned({"name": NAME}), "models-removed")[0] == 0
+    held = machine.run("ollama", "ls", "/root/.ollama/models/blobs")
+    assert {hashlib.sha256(each).hexdigest() in held for each in (first, other)} == {True}
+    assert hashlib.sha256(machine.tiny.read_bytes() + bytes(48)).hexdigest() not in held
+
     # Somebody pulled it by hand.
     machine.publish(registry(first))
     machine.run("ollama", "ollama", "pull", NAME)
