@@ -17,7 +17,16 @@ from providers.docker.api import errors, label_list
 from providers.docker.remote_image import ensure_image
 from providers.docker.spec import MEBIBYTE, container_config, nanoseconds, restart_policy, size
 from providers.docker.uploads import problem, upload
-from providers.resource import Created, PartialFailureError, Properties, Property, ProviderError, ResourceType, pause
+from providers.resource import (
+    Created,
+    PartialFailureError,
+    Properties,
+    Property,
+    ProviderError,
+    ResourceType,
+    pause,
+    report,
+)
 
 _GRACE_SECONDS = 10
 _LOG_LINES = 15
@@ -321,12 +330,16 @@ def _is_up(found: Mapping[str, Any]) -> bool:
 
 
 def _wait_for_end(client: DockerClient, identifier: str) -> dict[str, Any]:
-    seconds = _FIRST_POLL_SECONDS / 4
+    """Return what the daemon says once the container has ended; what it says meanwhile is shown as its progress."""
+    seconds, shown = _FIRST_POLL_SECONDS / 4, ""
     while True:
         found = _inspect(client, identifier)
         if not _is_up(found):
             return found
         pause(seconds)
+        if seconds == _LAST_POLL_SECONDS and (line := _logs(client, identifier, lines=1).strip()) != shown:
+            report(line)
+            shown = line
         seconds = min(seconds * 1.5, _LAST_POLL_SECONDS)
 
 

@@ -257,3 +257,17 @@ def test_a_wait_ends_when_the_run_is_cancelled(client: DockerClient, prefix: str
     Container().delete(client, caught.value.identifier, {"destroyGraceSeconds": 0})
     with pytest.raises(docker.errors.NotFound):
         client.containers.get(f"{prefix}-slow")
+
+
+def test_what_a_job_says_is_its_progress(client: DockerClient, prefix: str) -> None:
+    from providers.docker.container import Container
+    from providers.resource import Operation, begin
+
+    said: list[str] = []
+    begin(Operation(report=said.append, cancelled=threading.Event()))
+    defaults = {name: known.default for name, known in Container.properties.items() if known.default is not None}
+    command = ["sh", "-c", "for part in 1 2 3; do sleep 2; echo part $part of 3; done"]
+    inputs = {**defaults, "name": f"{prefix}-job", "image": IMAGE, "command": command, "attach": True, "mustRun": False}
+    made = Container().create(client, inputs)
+    assert [line for line in said if line][:2] == ["part 1 of 3", "part 2 of 3"]
+    Container().delete(client, made.identifier, {"destroyGraceSeconds": 0})
