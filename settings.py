@@ -660,8 +660,9 @@ class Monitoring(Model):
         10, ge=1, le=3600, description="Warning: of 20 answers of a model one begins later than this, in seconds."
     )
     webhooks: tuple[WebAddress, ...] = Field(
-        (), strict=False, description="Addresses that receive every alert as JSON."
+        (), strict=False, description="Addresses that receive every alert as JSON; who sees the settings sees them."
     )
+    webhook_file: FilePath = Field("", description="File with one more such address, which is a secret.")
     watchdog_webhook: Annotated[str, AfterValidator(_web_address_or_none)] = Field(
         "", description="Address that is called every 5 minutes while the path of the alerts works; empty for none."
     )

@@ -8,6 +8,7 @@ gets wrong, and the hardening that every container has.
 import abc
 import dataclasses
 import hashlib
+import hmac
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -499,7 +500,7 @@ def _container(
             )
         )
         waited += platform.ready(platform.agent(name))
-        labels.append(docker.ContainerLabelArgs(label="aikit.secrets", value=fingerprint(secrets)))
+        labels.append(docker.ContainerLabelArgs(label="aikit.secrets", value=secret_fingerprint(secrets, platform)))
         entrypoints = ("sh", "-c", _start(secrets), "sh", *(container.entrypoint or ()))
     mounts += [
         _secrets_volume(other, path, platform=platform, options=options) for other, path in container.keeps.items()
@@ -694,8 +695,18 @@ def environment_file(values: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[s
 
 
 def fingerprint(files: Mapping[str, pulumi.Input[str]]) -> pulumi.Output[str]:
-    """Return a hash of the files; it may be shown, because every secret among them is long and random."""
-    digest = pulumi.Output.all(**files).apply(
+    """Return a hash of the files, which hold no secret."""
+    return pulumi.Output.all(**files).apply(
         lambda values: hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    )
+
+
+def secret_fingerprint(secrets: Mapping[str, pulumi.Input[str]], platform: "Platform") -> pulumi.Output[str]:
+    """Return a hash of secrets that may be shown: with a key, as what a person chose, such as a mailbox's password, could be guessed."""
+    values = pulumi.Output.all(key=platform.certificates.authority_key, values=pulumi.Output.all(**secrets))
+    digest = values.apply(
+        lambda known: hmac.digest(
+            known["key"].encode(), json.dumps(known["values"], sort_keys=True).encode(), "sha256"
+        ).hex()
     )
     return pulumi.Output.unsecret(digest)

@@ -138,6 +138,11 @@ class Certificates(pulumi.ComponentResource):
         return self._signer
 
     @property
+    def authority_key(self) -> pulumi.Output[str]:
+        """PEM of the key of the platform's own authority; secret. It is the one that changes least."""
+        return self._authority().key
+
+    @property
     def secrets(self) -> Mapping[str, pulumi.Output[str]]:
         """What of it must not get lost or out, by name: the public certificate with its key, and all other keys."""
         return {"certificate-bundle": self.bundle, **self._secrets}

@@ -25,6 +25,7 @@ from settings import Monitoring, Role, read_file
 
 HOST = "alerts"
 PORT = 9093
+WEBHOOK = "webhook"
 SLACK = "slack-webhook"
 DISCORD = "discord-webhook"
 EMAIL = "email-password"
@@ -79,7 +80,7 @@ class Alertmanager(Service):
                 "--cluster.listen-address=",
             ),
             files={"alertmanager.yml": configuration(chosen)},
-            secrets=_secrets(chosen),
+            secrets=_secrets(platform, chosen),
             health=Health(
                 command=("wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{PORT}/-/healthy"),
                 interval_seconds=10,
@@ -96,6 +97,7 @@ def _outside(chosen: Monitoring) -> bool:
     """Whether anybody is told at all."""
     return bool(
         chosen.webhooks
+        or chosen.webhook_file
         or chosen.watchdog_webhook
         or chosen.slack_webhook_file
         or chosen.discord_webhook_file
@@ -103,21 +105,29 @@ def _outside(chosen: Monitoring) -> bool:
     )
 
 
-def _secrets(chosen: Monitoring) -> dict[str, pulumi.Output[str]]:
+def _secrets(platform: Platform, chosen: Monitoring) -> dict[str, pulumi.Output[str]]:
     """Return the secret files: addresses of webhooks are secrets, too, because whoever knows one can write there."""
     files = {
+        WEBHOOK: ("monitoring-webhook-file", chosen.webhook_file),
         SLACK: ("monitoring-slack-webhook-file", chosen.slack_webhook_file),
         DISCORD: ("monitoring-discord-webhook-file", chosen.discord_webhook_file),
         EMAIL: ("monitoring-email-password-file", chosen.email_password_file),
     }
-    return {name: pulumi.Output.secret(read_file(setting, path)) for name, (setting, path) in files.items() if path}
+    return {
+        name: platform.given(f"alertmanager-{name}", pulumi.Output.secret(read_file(setting, path)))
+        for name, (setting, path) in files.items()
+        if path
+    }
 
 
 def configuration(chosen: Monitoring) -> str:
     """Return ``alertmanager.yml``; it holds no secret. Without any channel, alerts are only shown by the server."""
     receiver: dict[str, Any] = {"name": "people"}
-    if chosen.webhooks:
-        receiver["webhook_configs"] = [{"url": url, "send_resolved": True} for url in chosen.webhooks]
+    addresses: list[dict[str, Any]] = [{"url": url} for url in chosen.webhooks]
+    if chosen.webhook_file:
+        addresses.append({"url_file": f"{SECRETS}/{WEBHOOK}"})
+    if addresses:
+        receiver["webhook_configs"] = [{**address, "send_resolved": True} for address in addresses]
     if chosen.slack_webhook_file:
         receiver["slack_configs"] = [
             {

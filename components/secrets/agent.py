@@ -18,6 +18,7 @@ from components.service import (
     Network,
     Service,
     fingerprint,
+    secret_fingerprint,
 )
 
 PORT = 8100
@@ -68,7 +69,9 @@ class SecretsAgent(Service):
             environment={
                 "HOME": TEMPORARY,
                 # Another value of a secret makes another container, which writes it at once.
-                "CONTENT": fingerprint({name: fingerprint(secrets) for name, secrets in files.items()}),
+                "CONTENT": fingerprint(
+                    {name: secret_fingerprint(secrets, platform) for name, secrets in files.items()}
+                ),
             },
             files={
                 "agent.hcl": configuration(files, databases),

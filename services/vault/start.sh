@@ -2,7 +2,7 @@
 # Starts Vault, initialises it once, unseals it, and gives the deployment and the secrets agent a login each.
 #
 # Vault is unsealed at a start only: a seal that a person orders in an emergency holds until the container is restarted.
-# Secrets pass through files and variables of this shell, never through arguments, which other processes could see.
+# Secrets pass through files and variables of this shell, never whole through arguments, which other processes could see.
 set -eu
 umask 0077
 
@@ -92,7 +92,8 @@ root() {
     otp="$(vault operator generate-root -generate-otp)"
     nonce="$(vault operator generate-root -init -otp="$otp" -format=json | field nonce)"
     encoded="$(vault operator generate-root -nonce="$nonce" -format=json - <"$KEY" | field encoded_root_token)"
-    VAULT_TOKEN="$(vault operator generate-root -decode="$encoded" -otp="$otp")"
+    # Of the two halves at least one must not be seen.
+    VAULT_TOKEN="$(printf %s "$encoded" | vault operator generate-root -decode=- -otp="$otp")"
     export VAULT_TOKEN
 }
 
@@ -158,6 +159,13 @@ if [ "$(cat "$GRANTED" 2>/dev/null || true)" != "$wanted" ] || ! login deploymen
     printf '%s\n' "$wanted" >"$GRANTED"
 fi
 if [ -n "${VAULT_TOKEN:-}" ]; then
+    # A start that was killed may have left others.
+    own="$(vault token lookup -format=json | field accessor)"
+    for accessor in $(vault list auth/token/accessors | tail -n +3); do
+        if [ "$accessor" != "$own" ] && vault token lookup -accessor "$accessor" | grep -q 'policies.*\[root\]'; then
+            vault token revoke -accessor "$accessor" >/dev/null
+        fi
+    done
     vault token revoke -self >/dev/null
     unset VAULT_TOKEN
     say "the root token is revoked"

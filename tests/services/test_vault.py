@@ -237,6 +237,8 @@ def test_a_killed_initialisation_is_resumed(machine: Machine) -> None:
     machine.start()
     machine.ready()
     assert machine.deployment().read("sys/mounts")["data"]
+    code, said = machine.container.exec_run(["sh", "-c", ROOT_TOKENS])
+    assert (code, said.decode().split()) == (0, ["1"]), "a root token of a killed start is still valid"
     # The worst moment: Vault is initialised, and its key was not kept.
     machine.remove()
     machine.in_volumes(f"rm {KEY}/unseal-key {DATA}/key-kept")
@@ -244,6 +246,23 @@ def test_a_killed_initialisation_is_resumed(machine: Machine) -> None:
     machine.ready()
     assert "starting an interrupted initialisation anew" in machine.log()
     assert machine.deployment().read("sys/mounts")["data"]
+
+
+ROOT_TOKENS = """
+set -eu
+export VAULT_ADDR=http://127.0.0.1:8202 HOME=/tmp
+vault operator generate-root -cancel >/dev/null
+otp="$(vault operator generate-root -generate-otp)"
+nonce="$(vault operator generate-root -init -otp="$otp" -format=json | sed -n 's/.*"nonce": "\\(.*\\)".*/\\1/p')"
+encoded="$(vault operator generate-root -nonce="$nonce" -format=json - </vault/config/unseal-key \
+  | sed -n 's/.*"encoded_root_token": "\\(.*\\)".*/\\1/p')"
+export VAULT_TOKEN="$(printf %s "$encoded" | vault operator generate-root -decode=- -otp="$otp")"
+for accessor in $(vault list auth/token/accessors | tail -n +3); do
+  vault token lookup -accessor "$accessor"
+done | grep -c 'policies.*\\[root\\]'
+vault token revoke -self >/dev/null
+"""
+"""Makes a root token as a person would who has the key, prints how many there are with it, and revokes it."""
 
 
 @pytest.mark.spec("VLT-03")

@@ -12,6 +12,7 @@ from components.registry import SERVICES
 from components.service import Service, Severity
 from settings import ROOT, SettingsError
 from tests.unit.alert_cases import cases, promtool_tests
+from tests.unit.test_platform import variant
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PROBES = {"https://chat.example.org/health": "open-webui", "https://auth.example.org:8443/realms/master": "keycloak"}
@@ -221,6 +222,5 @@ def test_a_critical_alert_mutes_the_warnings_of_the_same_kind() -> None:
 
 
 def test_a_secret_file_that_is_not_there_is_named() -> None:
-    chosen = settings.parse({"monitoring-slack-webhook-file": "no-such-file"}).monitoring
     with pytest.raises(SettingsError, match="monitoring-slack-webhook-file is 'no-such-file'"):
-        alertmanager._secrets(chosen)  # pyright: ignore[reportPrivateUsage]
+        variant("dev", monitoring_slack_webhook_file="no-such-file")

@@ -1,5 +1,6 @@
 """What the graph says about secrets: all are in Vault, each service reads its own, and nothing waits for Vault."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -51,6 +52,21 @@ def test_what_a_person_gives_as_a_file_is_in_vault_too(tmp_path: Path) -> None:
     without = next(item for item in of_vault(planned("dev"), ":SecretV2") if item.name == entry.name)
     assert entry.properties["dataJson"] != without.properties["dataJson"]
     assert "given-by-hand" not in json.dumps(plan.to_json())
+    channels = [f"monitoring_{channel}webhook_file" for channel in ("", "slack_", "discord_")]
+    plan = variant("dev", None, **{setting: str(tmp_path / "secret") for setting in channels})
+    names = {str(item.properties["name"]) for item in of_vault(plan, ":SecretV2")}
+    assert {"services/alertmanager", "files/alertmanager"} <= names
+    assert "given-by-hand" not in json.dumps(plan.to_json())
+
+
+@pytest.mark.spec("VLT-12")
+def test_a_password_that_a_person_chose_cannot_be_guessed_from_what_docker_shows(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("hunter2")
+    plan = variant("dev", monitoring_webhook_file=str(tmp_path / "password"))
+    (shown,) = [
+        label["value"] for label in container(plan, "alertmanager")["labels"] if label["label"] == "aikit.secrets"
+    ]
+    assert shown != hashlib.sha256(b'{"webhook": "hunter2"}').hexdigest()
 
 
 @pytest.mark.spec("VLT-06", "VLT-16")
