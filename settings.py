@@ -4,13 +4,14 @@ The models below are the one source: ``python -m settings`` writes the declarati
 them. A setting of a group is called ``<group>-<field>`` in the files, for example ``aikit:postgres-max-connections``.
 """
 
+import collections
 import difflib
 import ipaddress
 import json
 import os
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -908,16 +909,22 @@ class Settings(Model):
                     f"models: {model.name!r} has replicas {model.replicas}, but ollama-replicas is {self.ollama.replicas}"
                 )
         _unique("users", "username", [self.keycloak.administrator, *(user.username for user in self.users)])
-        _unique("users", "e-mail address", [self.keycloak.administrator_email, *(user.email for user in self.users)])
+        _unique(
+            "users",
+            "e-mail address",
+            [self.keycloak.administrator_email, *(user.email for user in self.users)],
+            str.casefold,
+        )
         _unique("programs", "name", list(self.programs))
         _unique("models", "name", [model.name for model in self.models])
         _unique("identity-providers", "name", [provider.name for provider in self.identity_providers])
         return self
 
 
-def _unique(setting: str, what: str, values: list[str]) -> None:
+def _unique(setting: str, what: str, values: list[str], same: Callable[[str], str] = str) -> None:
+    counts = collections.Counter(map(same, values))
     for value in values:
-        if values.count(value) > 1:
+        if counts[same(value)] > 1:
             counted = " (the first administrator counts, too)" if setting == "users" else ""
             raise ValueError(f"{setting} has the {what} {value!r} twice{counted}")
 

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import hmac
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -222,6 +223,23 @@ class OidcClient:
     roles: Mapping[str, tuple[Role, ...]]
     """The client's own roles, and which of the platform's roles include each."""
     backchannel_logout_path: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse addresses that anybody could be sent to.
+
+        Raises:
+            ValueError: one is no exact path, or not this machine's.
+        """
+        for path in self.redirect_paths:
+            if not re.fullmatch(r"/[\w./-]*", path):
+                raise ValueError(
+                    f"client {self.client_id}: redirect_paths has {path!r}, which is no exact path such as /callback"
+                )
+        for address in self.local_redirects:
+            if not re.fullmatch(r"http://(localhost|127\.0\.0\.1):[0-9]+/[\w./-]*", address):
+                raise ValueError(
+                    f"client {self.client_id}: local_redirects has {address!r}, which is no exact address at localhost"
+                )
 
 
 SIGN_IN_PATH = "/oauth2/callback"

@@ -353,7 +353,7 @@ def users() -> None:
     \b
     ./aikit users list
     ./aikit users add ada --email ada@example.org --role editor
-    ./aikit users disable ada                       out, everywhere, at once
+    ./aikit users disable ada                       out of every service
     ./aikit users reset ada                         lost the password or the phone
 
     Accounts that aikit:users declares are made by `up`; their role is changed there.

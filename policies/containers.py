@@ -2,6 +2,7 @@
 
 import ipaddress
 import itertools
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
 
@@ -49,7 +50,9 @@ _MOVING = frozenset({"latest", "stable", "edge", "main", "master", "nightly", "a
 _CREDENTIALS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 _GENERATED = re.compile(r"\$\{[A-Za-z0-9_][\w.:/-]*\.(result|privateKeyPem)\}")
 """A reference to what generates secrets; a plan shows it where a text is nothing but one secret."""
-_SECRET_NAME = re.compile(r"(?:^|_)(PASSWORD|PASSWD|PASS|PASSPHRASE|SECRET|TOKEN|KEY|APIKEY|CREDENTIALS?)(?:_|$)")
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(PASSWORD|PASSWD|PASS|PGPASSWORD|PWD|AUTH|PASSPHRASE|SECRET|TOKEN|KEY|APIKEY|CREDENTIALS?)(?:_|$)"
+)
 _HARMLESS_VALUE = re.compile(
     r"^(|true|false|yes|no|on|off|none|null|-?\d+(\.\d+)?[a-z]{0,2}|/[\w./-]*)$", re.IGNORECASE
 )
@@ -201,9 +204,17 @@ def _host_paths(subject: Subject) -> Iterator[tuple[str, bool]]:
             yield str(path), mount.get("readOnly") is not True
 
 
+def _plain(path: str) -> str:
+    """Return a path as it is mounted: //etc and /srv/../etc are /etc."""
+    return posixpath.normpath(f"/{path.lstrip('/')}")
+
+
 def _docker_socket(subject: Subject) -> Iterator[Finding]:
     for path, _ in _host_paths(subject):
-        if path.rstrip("/") in SOCKETS or path.endswith("/docker.sock"):
+        plain = _plain(path)
+        if path.endswith("/docker.sock") or any(
+            socket == plain or socket.startswith(f"{plain}/") for socket in SOCKETS
+        ):
             yield Finding(text="It mounts the container engine's socket, which is root on the machine", item="socket")
 
 
@@ -212,10 +223,11 @@ def _host_folders(subject: Subject) -> Iterator[Finding]:
         if unknown(path):
             yield _not_known("A folder of the machine that it mounts")
             continue
-        plain = path.rstrip("/") or "/"
+        plain = _plain(path)
         if plain in SOCKETS:
             continue
-        if any(plain == folder or (folder != "/" and plain.startswith(f"{folder}/")) for folder in HOST_FOLDERS):
+        inside = any(plain == folder or (folder != "/" and plain.startswith(f"{folder}/")) for folder in HOST_FOLDERS)
+        if inside or any(folder.startswith(f"{plain}/") for folder in (*HOST_FOLDERS, *SOCKETS)):
             how = "to write" if writable else "to read"
             yield Finding(text=f"It mounts the machine's {plain} {how}", item=plain)
 
@@ -350,7 +362,7 @@ def secret_name(name: str) -> bool:
 def _plain_secrets(subject: Subject) -> Iterator[Finding]:
     for entry in texts(subject.properties.get("envs")):
         name, equals, value = entry.partition("=")
-        if secret(entry):
+        if secret(entry) or _GENERATED.search(value):
             shown = name if equals and not secret(name) else "a variable"
             yield Finding(text=f"It has a secret in {shown} of its environment, which docker inspect shows", item=shown)
         elif _CREDENTIALS.search(value):
@@ -363,7 +375,8 @@ def _plain_secrets(subject: Subject) -> Iterator[Finding]:
             else:
                 yield Finding(text=f"Its variable {name} looks like a secret in plain text", item=name)
     for where in ("command", "entrypoints"):
-        if any(secret(part) or _CREDENTIALS.search(part) for part in texts(subject.properties.get(where))):
+        parts = texts(subject.properties.get(where))
+        if any(secret(part) or _CREDENTIALS.search(part) or _GENERATED.search(part) for part in parts):
             yield Finding(text=f"It has a secret in its {where}, which docker inspect and ps show", item=where)
 
 

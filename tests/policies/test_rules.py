@@ -120,6 +120,7 @@ CASES = (
                 ]
             },
             {"mounts": [{"type": "bind", "source": "/run/docker.sock", "target": "/s"}]},
+            {"volumes": [{"hostPath": "/var/run/", "containerPath": "/s"}]},
             {"volumes": [{"hostPath": "/home/me/.docker/run/docker.sock", "containerPath": "/s"}], "start": False},
         ),
     ),
@@ -132,6 +133,10 @@ CASES = (
         bad=(
             {"volumes": [{"hostPath": "/etc", "containerPath": "/e"}]},
             {"volumes": [{"hostPath": "/", "containerPath": "/host", "readOnly": True}]},
+            *(
+                {"volumes": [{"hostPath": path, "containerPath": "/h"}]}
+                for path in ("/var", "//etc", "/srv/../etc/ssl")
+            ),
             {"mounts": [{"type": "bind", "source": "/proc/1/", "target": "/p"}]},
         ),
         unknown=({"volumes": [{"hostPath": REFERENCE}]},),
@@ -249,9 +254,12 @@ CASES = (
             {"envs": [MASKED]},
             {"envs": ["[secret]"]},
             {"command": ["redis-server", "--requirepass", MASKED]},
+            {"command": ["redis-server", "--requirepass", "${redis-password.result}"]},
+            {"envs": ["ANYTHING=${redis-password.result}"]},
+            *({"envs": [f"{name}=hunter2"]} for name in ("PGPASSWORD", "MYSQL_PWD", "REDISCLI_AUTH")),
             {"start": False, "envs": ["CLIENT_SECRET=hunter2"]},
         ),
-        unknown=({"envs": [f"SOME_TOKEN={REFERENCE}"]},),
+        unknown=({"envs": ["SOME_TOKEN=${other.address}"]},),
     ),
     Case(
         policy="secrets-in-memory",

@@ -16,7 +16,7 @@ from components.images import Machine
 from components.platform import deploy
 from components.registry import SERVICES, deployed, left_out
 from components.secrets import names
-from components.service import NOT_UPDATABLE
+from components.service import NOT_UPDATABLE, OidcClient
 from operations import origins
 from operations.plan import ROOT, Plan, PlannedResource, record
 from settings import OllamaModel, SettingsError, load, parse
@@ -304,6 +304,8 @@ def test_rules_for_passwords_and_sessions_follow_the_settings() -> None:
         keycloak_login_wait_minutes=7,
         keycloak_sessions_per_person=0,
         keycloak_session_max_hours=3,
+        keycloak_session_idle_minutes=40,
+        keycloak_access_token_minutes=4,
         keycloak_passkeys=False,
     )
     (made,) = of_type(plan, "Realm")
@@ -311,6 +313,8 @@ def test_rules_for_passwords_and_sessions_follow_the_settings() -> None:
     assert properties["passwordPolicy"] == "length(15) and notUsername and notEmail"
     assert properties["securityDefenses"]["bruteForceDetection"]["maxFailureWaitSeconds"] == 420
     assert properties["webAuthnPasswordlessPolicy"]["passwordlessPasskeysEnabled"] is False
+    lifetimes = ("ssoSessionIdleTimeout", "ssoSessionMaxLifespan", "accessTokenLifespan")
+    assert [properties[name] for name in lifetimes] == ["40m0s", "3h0m0s", "4m0s"]
     assert not [
         step for step in of_type(plan, "Execution") if step.properties["authenticator"] == "user-session-limits"
     ]
@@ -318,6 +322,21 @@ def test_rules_for_passwords_and_sessions_follow_the_settings() -> None:
     assert actions["webauthn-register-passwordless"] is False
     # The chat's own token ends with the session.
     assert "JWT_EXPIRES_IN=3h" in container(plan, "open-webui")["envs"]
+
+
+@pytest.mark.spec("SSO-21")
+@pytest.mark.parametrize(
+    ("addresses", "wrong"),
+    [
+        ({"redirect_paths": ("/*",)}, "redirect_paths has '/\\*'"),
+        ({"redirect_paths": ("https://evil.example/",)}, "redirect_paths has 'https"),
+        ({"redirect_paths": ("/a",), "local_redirects": ("http://evil.example:1/",)}, "local_redirects has"),
+        ({"redirect_paths": ("/a",), "local_redirects": ("http://localhost.evil.example:1/",)}, "local_redirects has"),
+    ],
+)
+def test_a_client_whose_people_could_be_sent_anywhere_is_refused(addresses: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(ValueError, match=f"client own: {wrong}"):
+        OidcClient(client_id="own", title="Own", host="own", roles={}, **addresses)
 
 
 @pytest.mark.spec("TLS-04", "TLS-06")

@@ -66,6 +66,10 @@ OIDC = {
         ({"users": [{"username": "Ada", "email": "ada@example.org"}]}, "users[0].username is"),
         ({"users": [{"username": "admin", "email": "ada@example.org"}]}, "'admin' twice"),
         ({"users": [{"username": "ada", "email": "ada"}]}, "users[0].email is"),
+        (
+            {"users": [{"username": "ada", "email": "a@example.org"}, {"username": "ann", "email": "A@example.org"}]},
+            "has the e-mail address 'a@example.org' twice",
+        ),
         ({"users": [{"username": "ada"}]}, "users[0].email is missing"),
         ({"models": [{"name": "a b"}]}, "models[0].name is"),
         ({"models": [{"name": "a"}, {"name": "a"}]}, "'a' twice"),
