@@ -127,6 +127,8 @@ ProgramName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Username = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{1,62}$")]
 ModelName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/-]{0,120}(:[a-zA-Z0-9._-]{1,80})?$")]
 Origin = Literal["auto", "official", "built"]
+PROXY_PORTS = (6379, 8405, 11434)
+"""Ports that HAProxy has in its container beside the public ones: ``components/edge/haproxy.py``."""
 Percent = Annotated[int, Field(ge=1, le=100)]
 DeviceId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_:./=-]{0,80}$")]
 """A graphics card by its number or identifier."""
@@ -386,6 +388,8 @@ class OllamaModel(Model):
         wrong = f"models: {self.name!r} has"
         if self.file and self.url:
             raise ValueError(f"{wrong} file and url, but it can come from one of them only")
+        if ":" in self.file:
+            raise ValueError(f"{wrong} the file {self.file!r}, but Docker mounts no path with a colon: rename it")
         if self.sha256 and self.from_library:
             raise ValueError(f"{wrong} sha256, which is for a model from a file or url")
         if self.url and not self.sha256:
@@ -896,6 +900,12 @@ class Settings(Model):
         }
         if len(set(ports.values())) < len(ports):
             raise ValueError(f"{', '.join(ports)} must be different ports")
+        for setting in ("http-port", "https-port"):
+            if ports[setting] in PROXY_PORTS:
+                taken = ", ".join(map(str, PROXY_PORTS))
+                raise ValueError(f"{setting} is {ports[setting]}, but the proxy itself needs the ports {taken}")
+        if self.keycloak.realm == "master":
+            raise ValueError("keycloak-realm is 'master', which Keycloak has for itself: take another name")
         if self.chat.vectors == "qdrant" and self.qdrant.deploy == "off":
             raise ValueError("chat-vectors is qdrant, but qdrant-deploy is off; allowed with it are auto and on")
         if self.n8n.deploy and self.redis.eviction == "allkeys-lru":
@@ -916,7 +926,14 @@ class Settings(Model):
             str.casefold,
         )
         _unique("programs", "name", list(self.programs))
-        _unique("models", "name", [model.name for model in self.models])
+        _unique("models", "name", [model.name for model in self.models], lambda name: name.removesuffix(":latest"))
+        # Their jobs have names without such signs.
+        _unique(
+            "models",
+            "name (with / : . taken for -, as in the name of its job)",
+            [model.name for model in self.models],
+            lambda name: re.sub(r"[/:.]", "-", name),
+        )
         _unique("identity-providers", "name", [provider.name for provider in self.identity_providers])
         return self
 

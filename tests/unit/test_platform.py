@@ -19,7 +19,7 @@ from components.secrets import names
 from components.service import NOT_UPDATABLE, OidcClient
 from operations import origins
 from operations.plan import ROOT, Plan, PlannedResource, record
-from settings import OllamaModel, SettingsError, load, parse
+from settings import PROXY_PORTS, OllamaModel, SettingsError, load, parse
 
 BUILT = Machine(images="built", bases={"trixie": "aikit/base:trixie", "bookworm": "aikit/base:bookworm"})
 
@@ -205,6 +205,12 @@ def test_the_queue_knows_how_long_models_stay_in_memory() -> None:
     assert files["keep-alive"] == "a:latest -1s\nx/b:1 90s\n"
     assert "at-least" in files["haproxy.cfg"]
     assert "at-least" not in uploads(planned("dev"), "haproxy")["haproxy.cfg"], "a request waits for nothing"
+
+
+def test_ports_that_the_proxy_needs_for_itself_cannot_be_public_ones() -> None:
+    text = uploads(planned("dev"), "haproxy")["haproxy.cfg"]
+    public = {parse({}).http_port, parse({}).https_port}
+    assert {int(port) for port in re.findall(r"bind \S*:(\d+)", text)} - public == set(PROXY_PORTS)
 
 
 @pytest.mark.spec("RED-08")
