@@ -66,6 +66,8 @@ def up(
         Failure: it can't be done; with ``rollback_on_failure`` only what is wrong before anything was changed.
     """
     _need_an_answer(options)
+    if returns_to is not None:
+        _refuse_another_program(options, returns_to)
     told = messages.receivers(options.project.settings(options.stack)) if returns_to is None else ()
     record = history.History(options.project, options.stack).begin(returns_to=returns_to, rotates=list(rotate))
     after: history.Entry | None = None
@@ -168,6 +170,21 @@ def _check_health(in_docker: StackInDocker) -> list[Container]:
                 code=Exit.DIFFERENT,
             )
         time.sleep(1)
+
+
+def _refuse_another_program(options: Options, number: int) -> None:
+    """Refuse to take this folder for the program of an earlier deployment, which the policies would not judge again.
+
+    Raises:
+        Failure: this is not that deployment's kept program; exit code 2.
+    """
+    deployments = history.History(options.project, options.stack)
+    if deployments.program(deployments.target(number)).resolve() != options.project.root.resolve():
+        raise Failure(
+            f"--returns-to {number} is only for the kept program of deployment {number}, and {options.project.root} is another: "
+            f"run `./aikit rollback {number} --stack {options.stack}`.",
+            code=Exit.USAGE,
+        )
 
 
 def _let_go(options: Options, session: Session) -> None:

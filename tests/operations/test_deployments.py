@@ -159,6 +159,37 @@ def test_a_release_that_breaks_is_rolled_back_by_itself(checkout: Checkout) -> N
     assert (back["result"], back["command"], back["returns_to"], back["commit"]) == ("succeeded", "rollback", 1, good)
 
 
+@pytest.mark.spec("SEC-04", "CI-02", "OPS-05")
+def test_a_violation_of_a_mandatory_policy_is_never_deployed(checkout: Checkout) -> None:
+    """Neither by `up` nor under the name of a return; `plan` and `policies` end with 1, for pipelines."""
+    (checkout.root / "policies" / "catalogue.py").write_text(
+        "from policies.containers import POLICIES as CONTAINERS\n"
+        "POLICIES = tuple(policy for policy in CONTAINERS if policy.id == 'health-check')\n"
+        "BY_ID = {policy.id: policy for policy in POLICIES}\n"
+    )
+    checkout.release()
+    for command in (["plan"], ["policies"], ["up", "--yes"], ["up", "--yes", "--rollback-on-failure"]):
+        refused = checkout(*command)
+        assert refused.code == 1, refused.err
+        assert "health-check: app: " in refused.out + refused.err
+    assert "breaks a mandatory policy (see above); nothing was changed" in refused.err
+    assert checkout.things() == {"containers": [], "networks": [], "volumes": []}
+    assert not checkout.state_file.exists()
+
+    checkout.release(TINY_HEALTH="0")
+    for command in (["plan"], ["policies"], ["up", "--yes"]):
+        allowed = checkout(*command)
+        assert allowed.code == 0, allowed.err
+    assert [entry["result"] for entry in checkout.history()] == ["succeeded", "failed", "failed"]
+
+    checkout.release()
+    disguised = checkout("up", "--yes", "--returns-to", "3")
+    assert disguised.code == 2, disguised.err
+    assert f"run `./aikit rollback 3 --stack {checkout.name}`" in disguised.err
+    app = checkout.docker.containers.get(f"tiny-{checkout.name}-app")
+    assert app.attrs["Config"]["Healthcheck"]["Test"] == ["CMD", "/bin/sleep", "0"]
+
+
 @pytest.mark.spec("CI-03", "OPS-05")
 def test_rollback_goes_back_step_by_step_and_to_a_number(checkout: Checkout) -> None:
     """Without git, too: the program is kept by its files."""

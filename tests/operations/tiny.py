@@ -38,6 +38,7 @@ def deploy(settings: Settings, machine: "Machine", stack: str) -> None:
     network = docker.Network(
         "network",
         name=f"tiny-{stack}",
+        internal=bool(os.environ.get("TINY_INTERNAL")),
         labels=[docker.NetworkLabelArgs(label=name, value=value) for name, value in labels.items()],
     )
     team = {"team": name} if (name := os.environ.get("TINY_TEAM")) else {}
