@@ -355,6 +355,8 @@ def users() -> None:
     ./aikit users add ada --email ada@example.org --role editor
     ./aikit users disable ada                       out of every service
     ./aikit users reset ada                         lost the password or the phone
+    ./aikit users events ada                        logins, refusals and changes
+    ./aikit users clients                           what people sign in to
 
     Accounts that aikit:users declares are made by `up`; their role is changed there.
     """
@@ -431,6 +433,28 @@ def reset_user(name: str, stack: str, as_json: bool) -> int:
     from operations import users as accounts
 
     return accounts.reset(_options(stack, as_json=as_json), name)
+
+
+@users.command("events")
+@click.argument("name", required=False)
+@click.option("--count", type=click.IntRange(1, 10_000), default=30, show_default=True, help="How many of each kind.")
+@stack_option
+@json_option
+def user_events(name: str | None, count: int, stack: str, as_json: bool) -> int:
+    """Show logins, refusals and changes by administrators, the latest first; those of NAME alone if it is given."""
+    from operations import users as accounts
+
+    return accounts.events(_options(stack, as_json=as_json), username=name, count=count)
+
+
+@users.command("clients")
+@stack_option
+@json_option
+def list_clients(stack: str, as_json: bool) -> int:
+    """Show what may get tokens from Keycloak, how, and where people are sent back to."""
+    from operations import users as accounts
+
+    return accounts.clients(_options(stack, as_json=as_json))
 
 
 @cli.command()

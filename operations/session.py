@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 RELEASES = ("trixie", "bookworm")
 """Debian releases that built images start from."""
+
+PROGRAM_END_SECONDS = 5.0
+"""How long the program may go on after the engine has ended: it only has to notice that."""
 
 SMALL_ANSWER_TOKENS = 1024
 """Longest answer of the small model, which sometimes finds no end."""
@@ -65,7 +69,10 @@ class Session:
         """
         from pulumi.automation.errors import CommandError
 
+        loops: list[asyncio.AbstractEventLoop] = []
+
         async def program() -> None:
+            loops.append(asyncio.get_running_loop())
             _forget_outputs()
             self.project.deploy(self.settings, self.machine, self.name)
             await _outputs()
@@ -73,7 +80,10 @@ class Session:
         self.stack.workspace.program = program
         try:
             with progress, _silent_python(), _without_debug_messages():
-                return operation(on_event=progress, **options)
+                try:
+                    return operation(on_event=progress, **options)
+                finally:
+                    _wait_for_end(loops)
         except CommandError as error:
             self._write_log(progress, str(error))
             raise Failure(*self._reasons(progress, str(error))) from error
@@ -98,6 +108,17 @@ class Session:
         if not reasons:
             reasons = _engine_errors(text)
         return [*reasons, f"The whole transcript is in {self.log}."]
+
+
+def _wait_for_end(loops: Sequence[asyncio.AbstractEventLoop]) -> None:
+    """Wait until a program whose engine has ended has cancelled all it was waiting for.
+
+    The Automation API does not. What is left then is finished by the garbage collector at any later moment, also in the middle of the
+    next run of this process, which takes its failure for an own one.
+    """
+    deadline = time.monotonic() + PROGRAM_END_SECONDS
+    while not all(loop.is_closed() for loop in loops) and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def _forget_outputs() -> None:

@@ -2,9 +2,10 @@
 
 import secrets
 import string
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from components.identity.names import CLIENT, CLIENT_SECRET, GROUPS
@@ -32,6 +33,14 @@ PAGE = 100
 FACTORS = {"otp": "one-time password", "webauthn": "security key", "webauthn-passwordless": "passkey"}
 """What people know Keycloak's credentials as that are more than a password."""
 
+WAYS = {
+    "standardFlowEnabled": "authorization code",
+    "implicitFlowEnabled": "implicit",
+    "directAccessGrantsEnabled": "password",
+    "serviceAccountsEnabled": "client credentials",
+}
+"""Flows by which a client may get a token, by Keycloak's name of the flag."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
@@ -50,6 +59,36 @@ class Person:
     """Whether the settings made the account."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened at Keycloak."""
+
+    time: str
+    """In UTC, to the second."""
+    what: str
+    """Such as ``login``, or ``update user`` where an administrator changed something."""
+    who: str
+    of: str
+    """The client that was signed in to, or what was changed."""
+    address: str
+    """Where it came from."""
+    error: str
+    """Why it was refused; empty if it was not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Something that gets tokens from Keycloak."""
+
+    name: str
+    title: str
+    ways: tuple[str, ...]
+    """How it may get them, as `WAYS` names it."""
+    redirects: tuple[str, ...]
+    """Addresses that people may be sent back to."""
+    enabled: bool
+
+
 class People:
     """The accounts of a realm."""
 
@@ -62,12 +101,7 @@ class People:
 
     def all(self) -> Iterator[Person]:
         """Yield everyone, by name."""
-        first = 0
-        while found := cast(
-            "list[dict[str, Any]]", self._admin.get(*self._realm, "users", first=str(first), max=str(PAGE))
-        ):
-            yield from (self._person(user) for user in found)
-            first += len(found)
+        yield from (self._person(user) for user in _everyone(self._admin, self._realm))
 
     def one(self, username: str) -> Person:
         """Return one account.
@@ -241,6 +275,17 @@ def people(options: Options) -> Generator[People]:
     """Give the accounts of a stack that runs.
 
     Raises:
+        Failure: as `administration` does.
+    """
+    with administration(options) as admin:
+        yield People(admin, options.project.settings(options.stack), options.stack)
+
+
+@contextmanager
+def administration(options: Options) -> Generator[Keycloak]:
+    """Log in to the administration of a stack's Keycloak, as the deployment does.
+
+    Raises:
         Failure: the stack was not deployed, its secrets cannot be read, or Keycloak does not answer or refuses.
     """
     settings = options.project.settings(options.stack)
@@ -267,7 +312,7 @@ def people(options: Options) -> Generator[People]:
         )
     )
     try:
-        yield People(admin, settings, options.stack)
+        yield admin
     except ProviderError as error:
         raise Failure(
             f"{error}. `./aikit status --stack {options.stack}` shows whether keycloak runs,"
@@ -294,6 +339,118 @@ def show(options: Options) -> Exit:
         )
     results.print(shown)
     return Exit.OK
+
+
+def events(options: Options, *, username: str | None, count: int) -> Exit:
+    """Print what Keycloak keeps of logins, refusals and changes by administrators, the latest first.
+
+    Args:
+        options: of every command.
+        username: whose logins and refusals alone are shown, and what was changed at their account.
+        count: how many at most of each kind.
+    """
+    realm = ("realms", options.project.settings(options.stack).keycloak.realm)
+    limit = {"max": str(count)}
+    with administration(options) as admin:
+        clients = {str(each["id"]): str(each["clientId"]) for each in _clients(admin, realm)}
+        # Keycloak has no names in what administrators changed.
+        people = {str(each["id"]): str(each["username"]) for each in _everyone(admin, realm)}
+        identifiers = [key for key, name in people.items() if name == username] if username else None
+        if identifiers == []:
+            raise Failure(
+                f"There is no user {username}; `./aikit users list --stack {options.stack}` shows all.", code=Exit.USAGE
+            )
+        one = {"user": identifiers[0]} if identifiers else {}
+        path = {"resourcePath": f"users/{identifiers[0]}*"} if identifiers else {}
+        signed = cast("list[dict[str, Any]]", admin.get(*realm, "events", **one, **limit))
+        changed = cast("list[dict[str, Any]]", admin.get(*realm, "admin-events", **path, **limit))
+    found = [
+        *(_sign_in_event(each, people) for each in signed),
+        *(_change_event(each, people, clients) for each in changed),
+    ]
+    found.sort(key=lambda event: event.time, reverse=True)
+    if options.as_json:
+        print_json([asdict(event) for event in found])
+        return Exit.OK
+    shown = table(f"What happened in stack {options.stack}", "when (UTC)", "what", "who", "of", "from", "")
+    for event in found:
+        shown.add_row(
+            event.time, event.what, event.who, event.of, event.address, f"[red]{event.error}[/]" if event.error else ""
+        )
+    results.print(shown)
+    return Exit.OK
+
+
+def _clients(admin: Keycloak, realm: tuple[str, ...]) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", admin.get(*realm, "clients"))
+
+
+def _everyone(admin: Keycloak, realm: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    first = 0
+    while found := cast(
+        "list[dict[str, Any]]", admin.get(*realm, "users", first=str(first), max=str(PAGE), briefRepresentation="true")
+    ):
+        yield from found
+        first += len(found)
+
+
+def _sign_in_event(event: dict[str, Any], people: Mapping[str, str]) -> Event:
+    details = cast("dict[str, str]", event.get("details") or {})
+    return Event(
+        time=_time(event),
+        what=str(event["type"]).lower().replace("_", " ").removesuffix(" error"),
+        who=people.get(str(event.get("userId")), "") or details.get("username", ""),
+        of=str(event.get("clientId") or ""),
+        address=str(event.get("ipAddress") or ""),
+        error=str(event.get("error") or ""),
+    )
+
+
+def _change_event(event: dict[str, Any], people: Mapping[str, str], clients: Mapping[str, str]) -> Event:
+    by = cast("dict[str, str]", event.get("authDetails") or {})
+    path = str(event.get("resourcePath") or "")
+    for identifier, name in {**people, **clients}.items():
+        path = path.replace(identifier, name)
+    return Event(
+        time=_time(event),
+        what=f"{event['operationType']} {event['resourceType']}".lower().replace("_", " "),
+        # The deployment logs in at another realm, whose accounts are none of these.
+        who=people.get(by.get("userId", ""), "the deployment"),
+        of=path,
+        address=by.get("ipAddress", ""),
+        error=str(event.get("error") or ""),
+    )
+
+
+def _time(event: dict[str, Any]) -> str:
+    return f"{datetime.fromtimestamp(event['time'] / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def clients(options: Options) -> Exit:
+    """Print the clients that Keycloak has: who may ask it for tokens, how, and where it sends people back to."""
+    realm = ("realms", options.project.settings(options.stack).keycloak.realm)
+    with administration(options) as admin:
+        found = [_client(each) for each in _clients(admin, realm)]
+    if options.as_json:
+        print_json([asdict(client) for client in found])
+        return Exit.OK
+    shown = table(f"Clients of stack {options.stack}", "client", "title", "ways to a token", "comes back to", "")
+    for client in found:
+        disabled = "" if client.enabled else "[red]disabled[/]"
+        shown.add_row(client.name, client.title, ", ".join(client.ways), "\n".join(client.redirects), disabled)
+    results.print(shown)
+    return Exit.OK
+
+
+def _client(client: dict[str, Any]) -> Client:
+    return Client(
+        name=str(client["clientId"]),
+        # Keycloak's own have a placeholder for a translated one.
+        title=str(client.get("name") or "").removeprefix("${client_").removesuffix("}"),
+        ways=tuple(way for name, way in WAYS.items() if client.get(name)),
+        redirects=tuple(str(each) for each in client.get("redirectUris") or ()),
+        enabled=bool(client["enabled"]),
+    )
 
 
 def add(options: Options, username: str, email: str, role: Role) -> Exit:

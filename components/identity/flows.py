@@ -10,6 +10,11 @@ from settings import Keycloak
 
 BROWSER = "aikit-browser"
 """Flow of every login at the login page."""
+DIRECT_GRANT = "aikit-direct-grant"
+"""Flow of a program that sends someone's name and password itself: refused, as no second factor could be asked for there.
+
+No client of the platform may do it, but Keycloak makes one in every realm that may: ``admin-cli``.
+"""
 AFTER_PROVIDER = "aikit-after-provider"
 """Flow after another identity provider has said who someone is."""
 FIRST_LOGIN = {True: "aikit-first-login-new", False: "aikit-first-login-known"}
@@ -161,25 +166,30 @@ def deploy(
         first_logins: values of ``new_accounts`` among the other identity providers; empty if there are none.
         options: of every resource.
     """
-    trees = {BROWSER: browser(rules, admin, providers=bool(first_logins))}
+    trees: dict[str, tuple[Step | Branch, ...]] = {
+        BROWSER: browser(rules, admin, providers=bool(first_logins)),
+        DIRECT_GRANT: (Step(authenticator="deny-access-authenticator"),),
+    }
     if first_logins:
         trees[AFTER_PROVIDER] = after_provider(rules, admin)
     for new_accounts in sorted(first_logins):
         trees[FIRST_LOGIN[new_accounts]] = first_login(new_accounts=new_accounts)
     flows: dict[str, pulumi.Resource] = {}
+    aliases: dict[str, pulumi.Output[str]] = {}
     for alias, steps in trees.items():
         flow = keycloak.authentication.Flow(
             f"flow-{alias}", keycloak.authentication.FlowArgs(realm_id=realm.id, alias=alias), options
         )
         made = _make(alias, flow.alias, steps, realm, options)
-        flows[alias] = made[-1]
-        if alias == BROWSER:
-            # Not before its last step is there: a half-made flow would let people in with a password alone, or nobody.
-            keycloak.authentication.Bindings(
-                "flow-bindings",
-                keycloak.authentication.BindingsArgs(realm_id=realm.id, browser_flow=flow.alias),
-                pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=made)),
-            )
+        flows[alias], aliases[alias] = made[-1], flow.alias
+    keycloak.authentication.Bindings(
+        "flow-bindings",
+        keycloak.authentication.BindingsArgs(
+            realm_id=realm.id, browser_flow=aliases[BROWSER], direct_grant_flow=aliases[DIRECT_GRANT]
+        ),
+        # Not before their last steps are there: a half-made flow would let people in with a password alone, or nobody.
+        pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(depends_on=[flows[BROWSER], flows[DIRECT_GRANT]])),
+    )
     for name, alias, enabled in (
         ("one-time-password", "CONFIGURE_TOTP", True),
         ("security-key", "webauthn-register", True),

@@ -169,8 +169,10 @@ def _realm(platform: Platform, options: pulumi.ResourceOptions) -> keycloak.Real
                 passwordless_passkeys_enabled=rules.passkeys,
             ),
         ),
-        # Bound to a flow that needs the realm first.
-        pulumi.ResourceOptions.merge(options, pulumi.ResourceOptions(ignore_changes=["browserFlow"])),
+        # Bound to flows that need the realm first.
+        pulumi.ResourceOptions.merge(
+            options, pulumi.ResourceOptions(ignore_changes=["browserFlow", "directGrantFlow"])
+        ),
     )
     keycloak.RealmEvents(
         "realm-events",
@@ -218,6 +220,8 @@ def _client(
             implicit_flow_enabled=False,
             direct_access_grants_enabled=False,
             service_accounts_enabled=False,
+            # Its tokens tell the roles of its own and none of those that the person has elsewhere.
+            full_scope_allowed=False,
             pkce_code_challenge_method="S256",
             root_url=address,
             base_url=address,

@@ -62,12 +62,14 @@ MODULES = (
 )
 
 REFUSED = (
-    "<!doctype html><html lang='en'><meta name='viewport' content='width=device-width'><title>Not allowed</title>"
+    "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>Not allowed</title>"
     "<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:32em;margin:20vh auto;padding:0 1em}}</style>"
     "<h1>Not allowed</h1><p>You are signed in, but this page is for people with the role {roles} only.</p>"
-    "<p><a href='{logout}'>Sign out</a> to use another account.</p></html>"
+    "<p><a href='{logout}'>Sign out</a> to use another account.</p>"
+    "<p lang='es'>Su sesión está iniciada, pero esta página es solo para personas con el rol {roles}. "
+    "<a href='{logout}'>Cierre la sesión</a> para usar otra cuenta.</p></html>"
 )
-"""What people see who may not use a page. It holds no double quotes: Apache's configuration would end the text there."""
+"""What people see who may not use a page, in the platform's two languages. It holds no double quotes: Apache's configuration would end the text there."""
 
 
 class SignInProxy(Service):

@@ -66,7 +66,7 @@ def parts(platform: Deployed, client: httpx.Client, authorized: dict[str, str]) 
     return arrived
 
 
-@pytest.mark.spec("API-03", "SEC-05")
+@pytest.mark.spec("API-03", "SSO-14")
 def test_without_a_token_for_it_nobody_uses_the_api(platform: Deployed) -> None:
     """Refused are no token, a forged one, and one that is good where it is not for: in administration."""
     address = f"{platform.url('api')}/v1/models"

@@ -97,6 +97,7 @@ def test_others_are_refused_with_a_page_that_says_why(platform: Deployed, person
     person.sign_in(f"{address}/", username)
     expect(person.page.get_by_role("heading", name="Not allowed")).to_be_visible()
     expect(person.page.get_by_text("for people with the role admin only")).to_be_visible()
+    expect(person.page.get_by_text("esta página es solo para personas con el rol admin")).to_be_visible()
     assert person.page.evaluate("async () => (await fetch('/api/v1/query?query=up')).status") == 403
     person.page.get_by_role("link", name="Sign out").click()
     expect(person.page.locator("#username")).to_be_visible()

@@ -31,7 +31,9 @@ def age(stack: Tiny, days: int) -> None:
     document = json.loads(stack.state_file.read_text())
     for resource in document["checkpoint"]["latest"]["resources"]:
         if resource["type"] == state.PASSWORD:
-            resource["created"] = f"{datetime.now(UTC) - timedelta(days=days):%Y-%m-%dT%H:%M:%S.123456789Z}"
+            # A minute more: the fraction of the second would be in the future now and then.
+            made = datetime.now(UTC) - timedelta(days=days, minutes=1)
+            resource["created"] = f"{made:%Y-%m-%dT%H:%M:%S.123456789Z}"
     stack.state_file.write_text(json.dumps(document))
 
 

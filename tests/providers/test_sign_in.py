@@ -250,6 +250,11 @@ def test_a_second_factor_is_asked_of_those_who_need_it_and_set_up_at_the_first_l
     assert "Invalid authenticator code" in again.page
     assert again.answer(otp=one_time_password(secret, later=1))
 
+    # Nor does a program that sends name and password itself, which nothing could ask for the second factor.
+    direct = {"grant_type": "password", "client_id": "admin-cli", "username": "admin", "password": passwords["admin"]}
+    refused = httpx.post(f"{server.url}/realms/{REALM}/protocol/openid-connect/token", data=direct, timeout=60)
+    assert (refused.status_code, "access_token" in refused.text) == (401, False)
+
     identity.up(keycloak_multi_factor="everyone")
     other = Visitor(server)
     assert other.sign_in("edith", passwords["edith"]) == ""

@@ -494,7 +494,8 @@ def keep_alives(machine: Machine, door: str) -> None:
     assert 59 < stays() <= 60
     assert 59 < stays(model="second:latest", prompt="x " * 150_000) <= 60
     assert 4 < stays(keep_alive="5m") <= 5, "what the request says does not hold"
-    assert stays(keep_alive=0) == 0
+    # While it is being unloaded it is still named, with a time that has passed.
+    assert stays(keep_alive=0) <= 0
     answer = requests.post(f"{door}/api/chat", data=b"nothing", timeout=60)
     assert answer.status_code == 400, "what is no request became one"
 
