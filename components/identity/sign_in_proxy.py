@@ -69,7 +69,9 @@ REFUSED = (
     "<p lang='es'>Su sesión está iniciada, pero esta página es solo para personas con el rol {roles}. "
     "<a href='{logout}'>Cierre la sesión</a> para usar otra cuenta.</p></html>"
 )
-"""What people see who may not use a page, in the platform's two languages. It holds no double quotes: Apache's configuration would end the text there."""
+"""What people see who may not use a page, in the platform's two languages.
+
+It holds no double quotes: Apache's configuration would end the text there."""
 
 
 class SignInProxy(Service):
