@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -14,11 +15,15 @@ END_SECONDS = 10
 
 
 class ProviderServers:
-    """The servers, starting; they end with this process, too."""
+    """The servers, starting; they end with this process, too.
 
-    def __init__(self) -> None:
+    Args:
+        pending: URNs of the resources that a run was making when it was killed.
+    """
+
+    def __init__(self, pending: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "providers"],
+            [sys.executable, "-m", "providers", *pending],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -236,7 +236,8 @@ def open_session(
     secret = passphrase(project.local / "passphrase", state_exists=bool(before and before.salt))
     chosen = chosen or choose(project, name, settings)
     with ExitStack() as closing:
-        servers = closing.enter_context(ProviderServers()) if chosen.plugins.origin == "built" else None
+        pending = before.unfinished() if before else ()
+        servers = closing.enter_context(ProviderServers(pending)) if chosen.plugins.origin == "built" else None
         # The engine's SDK is imported here: commands that do not need it start a second earlier, and the servers do so beside it.
         from operations.engine import Engine, QuickStack, QuickWorkspace, write_plugin
 

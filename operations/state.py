@@ -46,6 +46,10 @@ class State:
         """Return the URNs of what is kept in Vault."""
         return [str(resource["urn"]) for resource in self.resources if resource["type"].startswith("vault:")]
 
+    def unfinished(self) -> tuple[str, ...]:
+        """Return the URNs of what a killed run was making: it may be there, with no identifier of it in the state."""
+        return tuple(str(each["resource"]["urn"]) for each in self.pending if each["type"] == "creating")
+
     def outdated_logins(self) -> bool:
         """Whether a provider logs in with a secret that has got a new value since: a run was cut off between the two.
 

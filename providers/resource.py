@@ -133,6 +133,18 @@ class ResourceType(abc.ABC, Generic[Client]):
             ProviderError: nothing was made.
         """
 
+    def take_up(self, client: Client, inputs: Properties) -> Created | None:
+        """Return what a run that was cut off has made for these inputs, brought up to them; None if it got to nothing.
+
+        Asked before `create` where the state says that a run was killed while it made this very resource. Only types need it whose
+        second creation would fail or make another one.
+
+        Raises:
+            PartialFailureError: it exists, but is not as asked for.
+        """
+        del client, inputs
+        return None
+
     @abc.abstractmethod
     def read(self, client: Client, identifier: str, outputs: Properties) -> Properties | None:
         """Return the outputs as they are in the system now, or None if the resource is gone.

@@ -16,7 +16,7 @@ import importlib.metadata
 import json
 import secrets
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from concurrent import futures
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
@@ -72,10 +72,10 @@ class Servers:
         """The value of ``PULUMI_DEBUG_PROVIDERS`` that makes the engine use these servers."""
         return ",".join(f"{name}:{port}" for name, (_, port) in self._servers.items())
 
-    def close(self) -> None:
-        """Stop serving; operations under way are cut off."""
-        for server, _ in self._servers.values():
-            server.stop(grace=None).wait()
+    def close(self, *, patience: float | None = None) -> None:
+        """Stop serving; operations under way have ``patience`` seconds to end, or are cut off."""
+        for ended in [server.stop(grace=patience) for server, _ in self._servers.values()]:
+            ended.wait()
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +86,13 @@ class Servers:
         self.close()
 
 
-def serve(providers: Sequence[Provider[Any]]) -> Servers:
-    """Serve each provider on a free port of 127.0.0.1."""
+def serve(providers: Sequence[Provider[Any]], pending: Container[str] = ()) -> Servers:
+    """Serve each provider on a free port of 127.0.0.1.
+
+    Args:
+        providers: to serve.
+        pending: URNs of the resources that a run was making when it was killed: they may be there already.
+    """
     servers: dict[str, tuple[grpc.Server, int]] = {}
     for provider in providers:
         server = grpc.server(
@@ -97,7 +102,7 @@ def serve(providers: Sequence[Provider[Any]]) -> Servers:
                 ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ],
         )
-        provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(provider), server)
+        provider_pb2_grpc.add_ResourceProviderServicer_to_server(Servicer(provider, pending), server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         servers[provider.name] = (server, port)
@@ -107,8 +112,9 @@ def serve(providers: Sequence[Provider[Any]]) -> Servers:
 class Servicer(provider_pb2_grpc.ResourceProviderServicer):
     """The provider contract for one `Provider`."""
 
-    def __init__(self, provider: Provider[Any]) -> None:
+    def __init__(self, provider: Provider[Any], pending: Container[str] = ()) -> None:
         self._provider = provider
+        self._pending = pending
         self._types: dict[str, ResourceType[Any]] = {resource.token: resource() for resource in provider.resources}
         self._version = "0.0.0"
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -273,8 +279,10 @@ class Servicer(provider_pb2_grpc.ResourceProviderServicer):
                 hidden = {name: wire.secret(wire.UNKNOWN) for name in resource.secret_outputs}
                 return provider_pb2.CreateResponse(properties=wire.encode(hidden | _outputs(resource, inputs, {})))
             client = self._begin(context, request.urn, request.properties)
+            values = cast("Properties", wire.plain(inputs))
             with _partial_failure(resource, inputs):
-                created = resource.create(client, cast("Properties", wire.plain(inputs)))
+                left = resource.take_up(client, values) if request.urn in self._pending else None
+                created = left or resource.create(client, values)
             return provider_pb2.CreateResponse(
                 id=created.identifier, properties=wire.encode(_outputs(resource, inputs, created.outputs))
             )

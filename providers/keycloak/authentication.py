@@ -62,6 +62,17 @@ class _Step(Record):
                 return execution
         return None
 
+    def find(self, client: Keycloak, inputs: Properties) -> str | None:
+        """Return the identifier of the step of that name directly in its flow, or None."""
+        for execution in cast("list[Representation]", client.find(*_executions(inputs)) or ()):
+            if execution["level"] == 0 and self.named(execution) == inputs[self.named_by]:
+                return str(execution.get("flowId") or execution["id"])
+        return None
+
+    def named(self, execution: Representation) -> Any:
+        """Return what is compared with the name of the inputs."""
+        return execution.get("displayName")
+
 
 class Subflow(_Step):
     """A flow inside another one; its identifier is the flow's."""
@@ -129,6 +140,10 @@ class Execution(_Step):
         """Name the authenticator as making a step wants it."""
         representation["provider"] = representation.pop("authenticator")
 
+    def named(self, execution: Representation) -> Any:
+        """Return what is compared with the name of the inputs."""
+        return execution.get("providerId")
+
     def update(self, client: Keycloak, identifier: str, inputs: Properties, outputs: Properties) -> Properties:
         """Change it in place and return it as it is then."""
         self.finish(client, identifier, inputs, outputs)
@@ -155,6 +170,12 @@ class ExecutionConfig(Record):
     def address(self, identifier: str, inputs: Properties) -> Path:
         """Return where one record is."""
         return _authentication(inputs, "config", identifier)
+
+    def find(self, client: Keycloak, inputs: Properties) -> str | None:
+        """Return the identifier of what the step is configured with, or None."""
+        step = client.find(*_authentication(inputs, "executions", str(inputs["executionId"])))
+        found = (step or {}).get("authenticatorConfig")
+        return str(found) if found else None
 
 
 class Bindings(ResourceType[Keycloak]):

@@ -84,6 +84,24 @@ class Record(ResourceType[Keycloak]):
         except ProviderError as error:
             raise PartialFailureError(str(error), identifier=identifier, outputs=inputs) from error
 
+    def find(self, client: Keycloak, inputs: Properties) -> str | None:
+        """Return the identifier of the record with the name of the inputs, or None."""
+        for found in cast("list[Representation]", client.find(*self.collection(inputs)) or ()):
+            if found[self.named_by] == inputs[self.named_by]:
+                return self.identify(client, inputs, str(found.get("id")))
+        return None
+
+    def take_up(self, client: Keycloak, inputs: Properties) -> Created | None:
+        """Bring the record of that name up to the inputs."""
+        identifier = self.find(client, inputs)
+        if identifier is None:
+            return None
+        try:
+            before = self.read(client, identifier, inputs) or inputs
+            return Created(identifier=identifier, outputs=self.update(client, identifier, inputs, before))
+        except ProviderError as error:
+            raise PartialFailureError(str(error), identifier=identifier, outputs=inputs) from error
+
     def read(self, client: Keycloak, identifier: str, outputs: Properties) -> Properties | None:
         """Return it as it is now, or None if it is gone."""
         representation = client.find(*self.address(identifier, outputs))

@@ -33,6 +33,11 @@ class User(Record):
         """Return where such records are."""
         return ("realms", str(inputs["realmId"]), "users")
 
+    def find(self, client: Keycloak, inputs: Properties) -> str | None:
+        """Return the identifier of the user of that name, or None; a list of all would come in parts."""
+        found = client.find(*self.collection(inputs), username=str(inputs["username"]), exact="true")
+        return str(found[0]["id"]) if found else None
+
     def check(self, inputs: Properties) -> Mapping[str, str]:
         """Return what is wrong with single values."""
         found = dict(super().check(inputs))

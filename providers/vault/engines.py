@@ -50,6 +50,18 @@ class _Mounted(ResourceType[Vault]):
         client.write(f"{self.table}/{path}", self.body(inputs))
         return Created(identifier=path, outputs=self.described(client, path, inputs) or {})
 
+    def take_up(self, client: Vault, inputs: Properties) -> Created | None:
+        """Bring what is mounted at the path up to the inputs, if it is of the same kind."""
+        path = self.path(inputs)
+        found = self.described(client, path, inputs)
+        if found is None or found["type"] != inputs["type"]:
+            return None
+        try:
+            self.tune(client, path, inputs)
+        except ProviderError as error:
+            raise PartialFailureError(str(error), identifier=path, outputs={**inputs, **found}) from error
+        return Created(identifier=path, outputs=self.described(client, path, inputs) or found)
+
     def read(self, client: Vault, identifier: str, outputs: Properties) -> Properties | None:
         """Return it as it is now, or None if it is gone."""
         return self.described(client, identifier, outputs)
@@ -134,6 +146,9 @@ class Audit(_Mounted):
         "options": Property(required=True, replaces=True),
         "local": Property(replaces=True),
     }
+
+    def tune(self, client: Vault, identifier: str, inputs: Properties) -> None:
+        """Do nothing: no log can be changed in place."""
 
 
 class JwtAuthBackend(_Mounted):

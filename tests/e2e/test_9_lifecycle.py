@@ -1,5 +1,6 @@
 """The life of a deployment: nothing to change, one change, things removed by hand, a killed run, an end. It runs last."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -169,6 +170,18 @@ def test_a_restart_of_docker_brings_everything_back_with_its_data(platform: Depl
     aikit("preview", "--refresh", "--expect-no-changes")
 
 
+def begin_up() -> "subprocess.Popen[bytes]":
+    """Begin to deploy in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "operations", "up", "--yes"],
+        cwd=settings.ROOT,
+        env={**os.environ, "AIKIT_STACK": STACK, "PYTHONPATH": str(settings.ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 @pytest.mark.skipif(KEEP, reason="a kept stack is not torn down")
 @pytest.mark.spec("BKP-04")
 def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: Deployed, person: Person) -> None:
@@ -178,14 +191,7 @@ def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: De
     assert not platform.docker.networks.list(filters=LABEL)
     kept = {volume.name for volume in platform.docker.volumes.list(filters=LABEL)}
     assert kept == {f"aikit-{STACK}-{name}" for name in DATA}
-    run = subprocess.Popen(
-        [sys.executable, "-m", "operations", "up", "--yes"],
-        cwd=settings.ROOT,
-        env={**os.environ, "AIKIT_STACK": STACK, "PYTHONPATH": str(settings.ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    run = begin_up()
     deadline = time.monotonic() + 180
     while not platform.docker.containers.list(filters=LABEL) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -201,6 +207,50 @@ def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: De
         "async () => (await fetch('/api/v1/chats/', {headers: {Authorization: 'Bearer ' + localStorage.token}})).json()"
     )
     assert history, "the conversations of before are gone"
+
+
+@pytest.mark.skipif(KEEP, reason="a kept stack is not torn down")
+@pytest.mark.spec("OPS-01")
+def test_a_first_up_that_is_killed_in_the_middle_of_vault_and_of_the_realm_is_finished(
+    platform: Deployed, person: Person
+) -> None:
+    """All of its processes end at once, as they do when the power fails; what they had made has no entry in the state."""
+    aikit("destroy", "--yes", "--data", "--keep-images")
+    for prefix in ("vault:", "keycloak:", "keycloak:"):
+        run = begin_up()
+        wait_until_made(run, prefix)
+        processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes)
+        run.wait()
+    aikit("up", "--yes")
+    assert set(platform.health().values()) == {"healthy"}
+    aikit("preview", "--refresh", "--expect-no-changes")
+    outputs = json.loads(aikit("outputs", "--json", "--show-secrets").stdout)
+    person = dataclasses.replace(person, platform=dataclasses.replace(platform, outputs=outputs))
+    # The new platform has another authority, which this browser does not know.
+    context = person.context.browser.new_context(ignore_https_errors=True)
+    person = dataclasses.replace(person, context=context, page=context.new_page())
+    person.sign_in(platform.url("chat"), "admin")
+    person.page.locator("#chat-input").wait_for()
+    context.close()
+
+
+def wait_until_made(run: "subprocess.Popen[bytes]", prefix: str) -> None:
+    """Wait until something of a provider is being made, by the state, which the engine may be writing."""
+    file = settings.ROOT / ".aikit" / "state" / ".pulumi" / "stacks" / settings.PROJECT / f"{STACK}.json"
+    deadline = time.monotonic() + 300
+    while True:
+        assert run.poll() is None, "it ended before"
+        assert time.monotonic() < deadline
+        try:
+            pending = json.loads(file.read_text())["checkpoint"]["latest"].get("pending_operations") or ()
+        except (ValueError, KeyError, TypeError, OSError):
+            pending = ()
+        if any(each["type"] == "creating" and each["resource"]["type"].startswith(prefix) for each in pending):
+            return
+        time.sleep(0.005)
 
 
 @pytest.mark.skipif(KEEP, reason="a kept stack is not torn down")

@@ -3,6 +3,7 @@
 # Values come from systems without types.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -76,6 +77,14 @@ class Run:
         """Return the outputs of the resource ``name`` in the state."""
         return next(item.get("outputs", {}) for item in self.state() if item["urn"].endswith(f"::{name}"))
 
+    def identifiers(self) -> dict[str, str]:
+        """Return the identifier of each resource in the systems, by name."""
+        return {
+            item["urn"].rpartition("::")[2]: item["id"]
+            for item in self.state()
+            if "id" in item and not item["type"].startswith("pulumi:")
+        }
+
     def _use(self, program: Program | None) -> None:
         if program is not None:
             self.stack.workspace.program = program
@@ -85,6 +94,29 @@ class Run:
 def providers_environment() -> Generator[str]:
     with serve([provider() for provider in PROVIDERS]) as servers:
         yield servers.environment
+
+
+class _Everything:
+    """Every resource there is."""
+
+    def __contains__(self, urn: object) -> bool:
+        return True
+
+
+@pytest.fixture
+def killed(stack: Callable[[Program], Run]) -> Generator[Callable[[Program], Run]]:
+    """Make stacks whose former run was killed while it made everything that they have."""
+    with contextlib.ExitStack() as ended:
+        servers = ended.enter_context(serve([provider() for provider in PROVIDERS], _Everything()))
+
+        def make(program: Program) -> Run:
+            run = stack(program)
+            usual = run.stack.workspace.env_vars
+            run.stack.workspace.env_vars = {**usual, "PULUMI_DEBUG_PROVIDERS": servers.environment}
+            ended.callback(setattr, run.stack.workspace, "env_vars", usual)
+            return run
+
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -390,6 +390,36 @@ def test_a_whole_life(server: Server, stack: Stacks) -> None:
     assert admin.find("realms", REALM) is None
 
 
+@pytest.mark.spec("OPS-01")
+def test_what_a_killed_run_has_made_is_taken_up_and_not_made_twice(
+    server: Server, stack: Stacks, killed: Stacks
+) -> None:
+    """Everything is there, and nothing of it is in the state of the second stack."""
+    first, again = (
+        stack(_program(server.url, _everything(_Phase()))),
+        killed(_program(server.url, _everything(_Phase()))),
+    )
+    first.up()
+    steps = _steps(server)
+    again.up()
+    assert again.identifiers() == first.identifiers()
+    assert _steps(server) == steps
+    again.refresh()
+    assert _changed(again) == {}
+    # Without a killed run, what is there is somebody else's.
+    other = stack(_program(server.url, _everything(_Phase())))
+    assert "already in the realm" in other.up_fails()
+
+
+def _steps(server: Server) -> dict[str, list[str]]:
+    """Return the steps of each flow of the realm."""
+    realm = ("realms", REALM, "authentication", "flows")
+    return {
+        flow["alias"]: [step["id"] for step in server.admin.get(*realm, flow["alias"], "executions")]
+        for flow in server.admin.get(*realm)
+    }
+
+
 def test_wrong_credentials_are_one_sentence(server: Server, stack: Stacks) -> None:
     def build(opts: pulumi.ResourceOptions) -> None:
         keycloak.Realm("realm", realm="never", opts=opts)

@@ -694,6 +694,20 @@ def test_a_sign_in_waits_for_its_issuer_and_what_was_half_made_is_made_anew(
         issuer.server_close()
 
 
+@pytest.mark.spec("OPS-01")
+def test_what_a_killed_run_has_made_is_taken_up(
+    stack: Callable[[Program], Run], killed: Callable[[Program], Run], server: str, root: Any
+) -> None:
+    del root
+    first, again = stack(program(server)), killed(program(server))
+    first.up()
+    again.up()
+    assert again.identifiers() == first.identifiers()
+    again.refresh()
+    assert again.up() == {"same": 10}
+    assert "already in use" in stack(program(server)).up_fails()
+
+
 @pytest.mark.spec("VLT-12")
 def test_the_state_shows_no_secret(stack: Callable[[Program], Run], server: str, root: Any) -> None:
     run = stack(program(server))
