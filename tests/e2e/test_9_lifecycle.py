@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from playwright.sync_api import Browser
 
 import settings
 from operations import locks
@@ -212,7 +213,7 @@ def test_destroy_keeps_data_and_a_killed_up_is_finished_by_the_next(platform: De
 @pytest.mark.skipif(KEEP, reason="a kept stack is not torn down")
 @pytest.mark.spec("OPS-01")
 def test_a_first_up_that_is_killed_in_the_middle_of_vault_and_of_the_realm_is_finished(
-    platform: Deployed, person: Person
+    platform: Deployed, browser: Browser
 ) -> None:
     """All of its processes end at once, as they do when the power fails; what they had made has no entry in the state."""
     aikit("destroy", "--yes", "--data", "--keep-images")
@@ -228,12 +229,12 @@ def test_a_first_up_that_is_killed_in_the_middle_of_vault_and_of_the_realm_is_fi
     assert set(platform.health().values()) == {"healthy"}
     aikit("preview", "--refresh", "--expect-no-changes")
     outputs = json.loads(aikit("outputs", "--json", "--show-secrets").stdout)
-    person = dataclasses.replace(person, platform=dataclasses.replace(platform, outputs=outputs))
-    # The new platform has another authority, which this browser does not know.
-    context = person.context.browser.new_context(ignore_https_errors=True)
-    person = dataclasses.replace(person, context=context, page=context.new_page())
-    person.sign_in(platform.url("chat"), "admin")
-    person.page.locator("#chat-input").wait_for()
+    # Another platform has another authority, which the tests' browser does not know.
+    context = browser.new_context(ignore_https_errors=True)
+    anew = dataclasses.replace(platform, outputs=outputs)
+    person = Person(platform=anew, context=context, page=context.new_page())
+    person.sign_in(anew.url("chat"), "admin")
+    person.page.locator("#chat-input").wait_for(timeout=60_000)
     context.close()
 
 
