@@ -657,6 +657,10 @@ class Monitoring(Model):
         80, ge=30, le=110, description="Warning: a graphics card is hotter than this for 5 minutes, in degrees Celsius."
     )
     gpu_memory_percent: Percent = Field(90, description="Warning: more of a graphics card's memory than this is used.")
+    gpu_busy_percent: Percent = Field(
+        80,
+        description="Note: a graphics card is used less than this for 10 minutes in which questions were always under way.",
+    )
     waiting_requests: int = Field(
         20, ge=1, le=100_000, description="Warning: more requests than this wait for a model for 2 minutes."
     )

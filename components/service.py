@@ -261,6 +261,8 @@ class Metrics:
     """Regular expression of whole names that are not kept; empty keeps all."""
     keep: str = ""
     """Regular expression of whole names that are kept although ``drop`` fits them; empty is none."""
+    host: str = ""
+    """The container's name if it is not the service's: one of several that do the same."""
 
 
 class Severity(StrEnum):

@@ -347,6 +347,52 @@ def logs(service: str, stack: str, follow: bool, tail: int) -> int:
 
 
 @cli.group()
+def silences() -> None:
+    """Keep alerts from people for a while; `status` shows those that fire.
+
+    \b
+    ./aikit silences add RedisDown --hours 2 --comment "new memory"
+    ./aikit silences list
+    """
+
+
+@silences.command("list")
+@stack_option
+@json_option
+def list_silences(stack: str, as_json: bool) -> int:
+    """Show the silences in force: which alerts, until when, by whom and why."""
+    from operations import silences as silenced
+
+    return silenced.show(_options(stack, as_json=as_json))
+
+
+@silences.command("add")
+@click.argument("alert")
+@click.option("--service", help="Silence it for this service alone.")
+@click.option(
+    "--hours", type=click.FloatRange(0.01, 24 * 30), default=2.0, show_default=True, help="How long, up to 30 days."
+)
+@click.option("--comment", required=True, help="Why; others read it.")
+@stack_option
+@json_option
+def add_silence(alert: str, service: str | None, hours: float, comment: str, stack: str, as_json: bool) -> int:
+    """Tell nobody of ALERT for a while."""
+    from operations import silences as silenced
+
+    return silenced.add(_options(stack, as_json=as_json), alert, service=service, hours=hours, comment=comment)
+
+
+@silences.command("remove")
+@click.argument("number")
+@stack_option
+def remove_silence(number: str, stack: str) -> int:
+    """End the silence NUMBER before its time."""
+    from operations import silences as silenced
+
+    return silenced.remove(_options(stack), number)
+
+
+@cli.group()
 def users() -> None:
     """Show and change people's accounts while the platform runs.
 

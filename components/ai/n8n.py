@@ -232,8 +232,8 @@ class N8nWorker(Service):
         return self.settings.n8n.deploy
 
     def metrics(self) -> tuple[Metrics, ...]:
-        """Return the first worker's own metrics; what concerns them all, the editor measures at the queue."""
-        return (Metrics(port=PORT),)
+        """Return every worker's own metrics; what concerns them all, the editor measures at the queue."""
+        return tuple(Metrics(port=PORT, host=name) for name in self._names())
 
     def container(self, platform: Platform) -> Container:
         """Return the container of a worker; when it is stopped, it finishes what it has begun."""
@@ -257,7 +257,11 @@ class N8nWorker(Service):
 
     def further(self, platform: Platform) -> Mapping[str, Container]:
         """Return the further workers."""
-        return {f"{self.name}-{number}": self.container(platform) for number in range(2, self.settings.n8n.workers + 1)}
+        return {name: self.container(platform) for name in self._names()[1:]}
+
+    def _names(self) -> list[str]:
+        """Return the names of all workers; the first one has the service's."""
+        return [self.name, *(f"{self.name}-{number}" for number in range(2, self.settings.n8n.workers + 1))]
 
     def extend(self, platform: Platform, deployment: Deployment) -> Sequence[pulumi.Resource]:
         """Make the further workers."""

@@ -103,7 +103,7 @@ class Ollama(Service):
             ),
             Alert(
                 name="ModelsRefused",
-                expression='increase(haproxy_frontend_http_responses_total{proxy="models",code="5xx"}[5m]) > 0',
+                expression='increase(haproxy_backend_http_responses_total{proxy="ollama",code="5xx"}[5m]) > 0',
                 seconds=60,
                 severity=Severity.WARNING,
                 kind="refused",

@@ -324,7 +324,8 @@ frontend https
     stick-table type ipv6 size 100k expire 30s store http_req_rate(10s)
     http-request track-sc0 src unless {{ path_beg {" ".join(ASSETS)} }}
     acl too_many sc_http_req_rate(0) gt {edge.requests_per_10_seconds}
-    http-request return status 429 content-type text/plain string "Too many requests." hdr Retry-After 10 if too_many
+    # Denied and not returned: only those are counted.
+    http-request deny deny_status 429 content-type text/plain string "Too many requests." hdr Retry-After 10 if too_many
     http-request set-header X-Forwarded-For %[src]
     http-request set-header X-Forwarded-Proto https
     http-request set-header X-Forwarded-Host %[hdr(host)]

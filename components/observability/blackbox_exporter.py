@@ -36,7 +36,8 @@ class BlackboxExporter(Service):
             Alert(
                 name="ProbeFailed",
                 expression="probe_success == 0",
-                seconds=120,
+                # Two more probes fail. With the time to the first and to the message, people hear of it within two minutes.
+                seconds=45,
                 severity=Severity.CRITICAL,
                 # Each series says which service it is about.
                 service="{{ $labels.service }}",

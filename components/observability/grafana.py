@@ -118,7 +118,7 @@ class Grafana(Service):
             files={
                 "grafana.ini": configuration(platform),
                 "authority.pem": pulumi.Output.from_input(platform.certificates.authority),
-                "provisioning/datasources/aikit.yaml": data_sources(),
+                "provisioning/datasources/aikit.yaml": data_sources(self.settings.monitoring.scrape_seconds),
                 "provisioning/dashboards/aikit.yaml": dashboard_folder(),
                 "provisioning/alerting/aikit.yaml": alerting(),
                 **{f"dashboards/{uid}.json": text for uid, text in dashboards.items()},
@@ -227,7 +227,7 @@ def configuration(platform: Platform) -> str:
     return text.getvalue()
 
 
-def data_sources() -> str:
+def data_sources(scrape_seconds: int) -> str:
     """Return the file of the data sources; nobody changes them in the browser."""
     return yaml.safe_dump(
         {
@@ -241,7 +241,13 @@ def data_sources() -> str:
                     "url": f"http://{prometheus.Prometheus.name}:{prometheus.PORT}",
                     "isDefault": True,
                     "editable": False,
-                    "jsonData": {"httpMethod": "POST", "manageAlerts": True, "alertmanagerUid": "alertmanager"},
+                    "jsonData": {
+                        "httpMethod": "POST",
+                        "manageAlerts": True,
+                        "alertmanagerUid": "alertmanager",
+                        # Rates need two measurements; Grafana would take them for 15 s apart.
+                        "timeInterval": f"{scrape_seconds}s",
+                    },
                 },
                 {
                     "name": "Alertmanager",

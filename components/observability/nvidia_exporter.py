@@ -53,6 +53,20 @@ class NvidiaExporter(Service):
                 description=f"The threshold is {limits.gpu_celsius} degrees Celsius for 5 minutes.",
             ),
             Alert(
+                # Loading a model needs no card, so what counts is a long time with questions under way.
+                name="GpuUnderused",
+                expression=(
+                    f"avg by (gpu) (avg_over_time(DCGM_FI_DEV_GPU_UTIL[10m])) < {limits.gpu_busy_percent}"
+                    ' and on () (min_over_time(haproxy_backend_current_sessions{proxy="ollama"}[10m]) > 0)'
+                ),
+                seconds=60,
+                severity=Severity.INFO,
+                service="ollama",
+                kind="gpu-use",
+                summary="Graphics card {{ $labels.gpu }} is used to {{ $value | printf `%.0f` }} % while questions are answered",
+                description=f"For 10 minutes there were always questions under way; {limits.gpu_busy_percent} % is the aim.",
+            ),
+            Alert(
                 name="GpuMemoryFull",
                 expression=(
                     "100 * DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE)"

@@ -150,7 +150,10 @@ def _job(service: Service) -> dict[str, Any]:
     return {
         "job_name": service.name,
         "static_configs": [
-            {"targets": [f"{service.name}:{metrics.port}"], "labels": {"__metrics_path__": metrics.path}}
+            {
+                "targets": [f"{metrics.host or service.name}:{metrics.port}"],
+                "labels": {"__metrics_path__": metrics.path},
+            }
             for metrics in measured
         ],
         **({"authorization": {"credentials_file": f"{SECRETS}/{secret}"}} if secret else {}),

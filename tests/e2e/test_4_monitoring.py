@@ -167,7 +167,7 @@ def test_measurements_are_of_the_real_thing(platform: Deployed) -> None:
 def test_every_rule_uses_measurements_that_there_are(platform: Deployed) -> None:
     everything = platform.services
     expressions = [*rules.recordings().values(), *(alert.expression for _, alert in rules.alerts(everything))]
-    prefixes = "alertmanager|docker|haproxy|node|ollama|pg|probe|prometheus|redis|up"
+    prefixes = "alertmanager|docker|haproxy|keycloak|n8n|node|ollama|pg|probe|prometheus|redis|up|vault"
     selector = re.compile(rf"\b(?:{prefixes})(?:_[a-z0-9_]+)?\b(?!\()(?:\{{[^}}]*\}})?")
     assert platform.run("open-webui", "python3", "-c", ASK_MODEL).strip() == "200"
     selectors = {match for expression in expressions for match in selector.findall(expression)}
@@ -397,17 +397,25 @@ def test_open_prints_the_address_of_a_page(platform: Deployed) -> None:
     assert "alerts" in wrong.stderr
 
 
-@pytest.mark.spec("ALR-01", "ALR-03", "ALR-07")
-def test_a_stopped_service_reaches_the_receiver_within_two_minutes(platform: Deployed, receiver: Any) -> None:
-    exporter = platform.container("redis-exporter")
+@pytest.mark.spec("ALR-01", "ALR-03", "ALR-07", "MET-02")
+def test_what_stops_reaches_the_receiver_within_two_minutes(platform: Deployed, receiver: Any) -> None:
+    """An exporter and the models' server hang, and the chat is stopped, all at the same time."""
+    exporter, models, chat = (platform.container(name) for name in ("redis-exporter", "ollama", "open-webui"))
     name = rules.down_name("redis-exporter")
     started = time.monotonic()
     exporter.pause()
+    models.pause()
+    chat.kill()
     try:
         message = json.loads(wait_for(receiver, "/", f'"{name}"', 120))
+        page = json.loads(wait_for(receiver, "/", f"{platform.url('chat')}/health cannot be used", 120))
+        wait_for(receiver, "/", '"OllamaNotAnswering"', 120)
+        took = time.monotonic() - started
     finally:
         exporter.unpause()
-    assert time.monotonic() - started < 120
+        models.unpause()
+        chat.start()
+    assert took < 120
     alert = next(alert for alert in message["alerts"] if alert["labels"]["alertname"] == name)
     assert alert["status"] == "firing"
     assert alert["labels"]["severity"] == "critical"
@@ -416,6 +424,32 @@ def test_a_stopped_service_reaches_the_receiver_within_two_minutes(platform: Dep
     # The text has been filled in: no template is left.
     assert "{{" not in json.dumps(alert["annotations"])
     assert "redis-exporter:9121" in alert["annotations"]["description"]
+    assert {each["labels"]["service"] for each in page["alerts"]} == {"open-webui"}
+    # Its end is told, too.
+    wait_for(receiver, "/", '"status":"resolved"', 180)
+    deadline = time.monotonic() + 120
+    while set(platform.health().values()) != {"healthy"}:
+        assert time.monotonic() < deadline, platform.health()
+        time.sleep(1)
+
+
+@pytest.mark.spec("K-06", "ALR-03")
+def test_an_alert_is_silenced_by_a_command_and_again_told_of(platform: Deployed) -> None:
+    made = json.loads(aikit("silences", "add", "RedisDown", "--hours", "1", "--comment", "new memory", "--json").stdout)
+    listed = json.loads(aikit("silences", "list", "--json").stdout)
+    assert [(each["id"], each["alerts"], each["comment"]) for each in listed] == [
+        (made["id"], 'alertname="RedisDown"', "new memory")
+    ]
+    known = get(platform, "alertmanager", 9093, "/api/v2/silences")
+    assert [each["status"]["state"] for each in known if each["id"] == made["id"]] == ["active"]
+    aikit("silences", "remove", made["id"])
+    assert json.loads(aikit("silences", "list", "--json").stdout) == []
+    for arguments, said in (
+        (("add", "RedisDwn", "--comment", "x"), "no alert RedisDwn"),
+        (("remove", "x"), "no silence x"),
+    ):
+        refused = aikit("silences", *arguments, check=False)
+        assert (refused.returncode, said in refused.stderr) == (2, True), refused.stderr
 
 
 @pytest.mark.spec("ALR-03")

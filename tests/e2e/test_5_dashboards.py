@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from components.observability.dashboards import catalogue
+from components.observability.dashboards import catalogue, users_sessions
 from components.observability.nvidia_exporter import NvidiaExporter
-from tests.e2e.conftest import ASK_MODEL, Deployed, Person
+from operations import users
+from operations.lifecycle import Options
+from operations.project import Project
+from tests.e2e.conftest import ASK_MODEL, STACK, Deployed, Person
+from tests.e2e.test_3_automation import sql
 from tests.e2e.test_4_monitoring import get
 
 
@@ -70,6 +74,35 @@ def test_key_numbers_are_what_they_say(platform: Deployed) -> None:
     assert value("Ollama: the models' server: Ollama") == 1
     assert 0 < value("Costs: An hour") < 100
     assert value("Costs: A month") == pytest.approx(30 * value("Costs: A day"), rel=0.1)
+
+
+@pytest.mark.spec("DSH-03", "K-07")
+def test_numbers_of_people_and_of_work_are_those_of_keycloak_and_n8n(platform: Deployed, person: Person) -> None:
+    queries = dict(reversed(panels(platform)))
+
+    def value(panel: str) -> float:
+        return float(answer(platform, asked(queries[panel]))[0]["value"][1])
+
+    def sign_ins() -> float:
+        realm = platform.settings.keycloak.realm
+        count = f'sum({users_sessions.SIGN_INS}{{realm="{realm}",outcome="valid"}})'
+        return float(answer(platform, count)[0]["value"][1])
+
+    before = sign_ins()
+    person.sign_in(f"{platform.url('metrics')}/", "admin")
+    person.page.wait_for_url(f"{platform.url('metrics')}/**")
+    deadline = time.monotonic() + 60
+    while sign_ins() != before + 1:
+        assert time.monotonic() < deadline, (before, sign_ins())
+        time.sleep(1)
+    with users.administration(Options(Project(), STACK)) as admin:
+        realm = ("realms", platform.settings.keycloak.realm)
+        known = sum(len(admin.get(*realm, "users", each["id"], "sessions")) for each in admin.get(*realm, "users"))
+    assert value("Users and sessions: Sessions") == known > 0
+    assert value("The other services: n8n: active workflows") == int(
+        sql(platform, "n8n", "SELECT count(*) FROM workflow_entity WHERE active")
+    )
+    assert value("The other services: n8n: workers") == platform.settings.n8n.workers
 
 
 @pytest.mark.spec("SSO-15", "HAP-04", "K-06")

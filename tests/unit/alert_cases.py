@@ -62,6 +62,14 @@ def gpu_memory(used: int) -> Series:
     return {'DCGM_FI_DEV_FB_USED{gpu="0"}': f"{used}x600", 'DCGM_FI_DEV_FB_FREE{gpu="0"}': f"{100 - used}x600"}
 
 
+def gpu_use(percent: int, answering: int) -> Series:
+    """Return how busy a card is, and how many questions are being answered."""
+    return {
+        'DCGM_FI_DEV_GPU_UTIL{gpu="0"}': f"{percent}x600",
+        'haproxy_backend_current_sessions{proxy="ollama"}': f"{answering}x600",
+    }
+
+
 TEMPERATURE = 'DCGM_FI_DEV_GPU_TEMP{gpu="0"}'
 CONTAINER_MEMORY = 'docker_container_mem_usage_percent{aikit_service="redis"}'
 RESTARTS = 'docker_container_status_restart_count{aikit_service="redis"}'
@@ -69,7 +77,7 @@ TELEGRAF = 'up{job="telegraf",instance="telegraf:9273"}'
 QUEUE = 'haproxy_backend_current_queue{proxy="ollama"}'
 OLLAMA = 'haproxy_server_status{proxy="ollama",server="ollama",state="UP"}'
 OLLAMA_2 = 'haproxy_server_status{proxy="ollama",server="ollama-2",state="UP"}'
-REFUSED = 'haproxy_frontend_http_responses_total{proxy="models",code="5xx"}'
+REFUSED = 'haproxy_backend_http_responses_total{proxy="ollama",code="5xx"}'
 CONNECTIONS = 'pg_stat_database_numbackends{datname="open-webui"}'
 SIZE = 'pg_database_size_bytes{datname="open-webui"}'
 PROBE = 'probe_success{instance="https://chat.localhost/health",service="open-webui"}'
@@ -129,6 +137,7 @@ CASES: Mapping[str, Case] = {
     "ChatBudgetBurnsSlowly": Case(fires=chat(2), quiet=(chat(0.5), chat(500, up="_x100 1x600")), minute=400),
     "GpuHot": Case(fires={TEMPERATURE: "81x60"}, quiet=({TEMPERATURE: "80x60"}, {TEMPERATURE: "60x8 90x2 60x30"})),
     "GpuMemoryFull": Case(fires=gpu_memory(91), quiet=(gpu_memory(90),)),
+    "GpuUnderused": Case(fires=gpu_use(79, 2), quiet=(gpu_use(81, 2), gpu_use(5, 0)), minute=20),
     "HostCpuCritical": Case(fires=cpu(4), quiet=(cpu(6),), also=("HostCpuHigh",)),
     "HostCpuHigh": Case(fires=cpu(19), quiet=(cpu(21),)),
     "HostDiskCritical": Case(fires=disk(4), quiet=(disk(5),), also=("HostDiskLow",)),
@@ -157,7 +166,7 @@ CASES: Mapping[str, Case] = {
     "PostgreSQLLargeDatabase": Case(
         fires={SIZE: f"{10 * 1024**3 + 1}x100"}, quiet=({SIZE: f"{10 * 1024**3}x100"},), minute=62
     ),
-    "ProbeFailed": Case(fires={PROBE: "0x60"}, quiet=({PROBE: "1x60"}, {PROBE: "1x8 0x1 1x30"}), service="open-webui"),
+    "ProbeFailed": Case(fires={PROBE: "0x60"}, quiet=({PROBE: "1x60"}, {PROBE: "1x9 0x0 1x30"}), service="open-webui"),
     "LoginsFail": Case(
         # A kind of failure that was never seen before begins a series.
         fires={KEYCLOAK: "1x60", FAILED: "_x7 21x60"},

@@ -38,7 +38,48 @@ def test_every_service_with_metrics_is_scraped() -> None:
     assert {"prometheus", "alertmanager", "blackbox-exporter"} <= set(measured)
     for name, service in measured.items():
         found = [(group["targets"], group["labels"]["__metrics_path__"]) for group in jobs[name]["static_configs"]]
-        assert found == [([f"{name}:{metrics.port}"], metrics.path) for metrics in service.metrics()]
+        assert found == [([f"{metrics.host or name}:{metrics.port}"], metrics.path) for metrics in service.metrics()]
+
+
+@pytest.mark.spec("BASE-07", "K-07")
+def test_every_worker_of_several_is_scraped_and_what_is_scraped_is_a_container() -> None:
+    plan = variant("dev", n8n_workers=3)
+    names = {planned.properties.get("name") for planned in plan.resources}
+    jobs = scraped(n8n_workers=3)
+    (targets,) = [
+        [target for group in job["static_configs"] for target in group["targets"]]
+        for name, job in jobs.items()
+        if name == "n8n-worker"
+    ]
+    assert targets == ["n8n-worker:5678", "n8n-worker-2:5678", "n8n-worker-3:5678"]
+    assert {f"aikit-dev-{target.partition(':')[0]}" for target in targets} <= names
+
+
+@pytest.mark.spec("ALR-03", "MET-02")
+def test_what_people_cannot_use_is_told_within_two_minutes() -> None:
+    """The worst case by the files: a probe has just been made, and the evaluation, too."""
+    everything = services()
+    document = yaml.safe_load(prometheus.configuration(everything[0].settings.monitoring, everything, PROBES))
+    common = document["global"]
+    probes = scraped()[blackbox_exporter.JOB]
+
+    def seconds(text: str) -> int:
+        return int(text.removesuffix("s"))
+
+    probe_timeout = seconds(yaml.safe_load(blackbox_exporter.configuration())["modules"]["page"]["timeout"])
+    evaluation = seconds(common["evaluation_interval"])
+    group_wait = seconds(
+        yaml.safe_load(alertmanager.configuration(everything[0].settings.monitoring))["route"]["group_wait"]
+    )
+    for service, alert in rules.alerts(everything):
+        if alert.kind != "availability":
+            continue
+        of_probe = alert.name == "ProbeFailed"
+        measured = (
+            seconds(probes["scrape_interval"]) + probe_timeout if of_probe else 2 * seconds(common["scrape_interval"])
+        )
+        waits = -(-alert.seconds // evaluation) * evaluation
+        assert measured + evaluation + waits + group_wait <= 120, (service, alert.name)
 
 
 @pytest.mark.spec("TLS-10")
@@ -107,7 +148,7 @@ def test_every_alert_has_a_proof_that_it_fires_and_stays_quiet() -> None:
         assert f"{name} is quiet" in proofs
 
 
-@pytest.mark.spec("ALR-09", "ALR-10", "ALR-11", "MET-02")
+@pytest.mark.spec("ALR-09", "ALR-10", "ALR-11", "ALR-13", "ALR-14", "MET-02", "MET-03")
 def test_thresholds_are_settings() -> None:
     changed = services(
         monitoring_cpu_percent=61,
@@ -119,6 +160,14 @@ def test_thresholds_are_settings() -> None:
         monitoring_certificate_days=7,
         monitoring_database_connections=65,
         monitoring_waiting_requests=66,
+        monitoring_container_memory_percent=67,
+        monitoring_database_gb=3,
+        monitoring_gpu_celsius=68,
+        monitoring_gpu_memory_percent=69,
+        monitoring_gpu_busy_percent=70,
+        monitoring_failed_logins=71,
+        monitoring_answer_seconds=20,
+        n8n_waiting_executions=72,
     )
     expressions = {alert.name: alert.expression for _, alert in rules.alerts(changed)}
     assert expressions["HostCpuHigh"].endswith("> 61")
@@ -130,6 +179,14 @@ def test_thresholds_are_settings() -> None:
     assert expressions["CertificateExpires"].endswith("< 604800")
     assert expressions["PostgreSQLHighConnections"].endswith("> 65")
     assert expressions["ModelsQueueLong"].endswith("> 66")
+    assert expressions["ContainerMemoryHigh"].endswith("> 67")
+    assert expressions["PostgreSQLLargeDatabase"].endswith(f"> {3 * 1024**3}")
+    assert expressions["GpuHot"].endswith("> 68")
+    assert expressions["GpuMemoryFull"].endswith("> 69")
+    assert "[10m])) < 70 and" in expressions["GpuUnderused"]
+    assert "> 71" in expressions["LoginsFail"]
+    assert "20" in expressions["ModelsSlow"]
+    assert expressions["AutomationQueueLong"].endswith("> 72")
     assert "> 0.0144 and" in expressions["ChatBudgetBurnsFast"]
 
 
@@ -186,7 +243,9 @@ def test_grafana_alerts_when_prometheus_does_not_answer_and_tells_alertmanager()
     asked, judged = rule["data"]
     assert rule["condition"] == judged["refId"]
     assert judged["model"]["expression"] == asked["refId"]
-    assert asked["datasourceUid"] in {source["uid"] for source in yaml.safe_load(grafana.data_sources())["datasources"]}
+    assert asked["datasourceUid"] in {
+        source["uid"] for source in yaml.safe_load(grafana.data_sources(15))["datasources"]
+    }
     # Prometheus away is an error or no data, hardly ever a zero.
     assert (rule["noDataState"], rule["execErrState"]) == ("Alerting", "Alerting")
     assert rule["labels"] == {"severity": "critical", "service": "prometheus", "kind": "availability"}

@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from components.ai.n8n import N8n, N8nWorker
 from components.data.qdrant import Qdrant
 from components.observability.dashboards.panels import (
     FIRING,
@@ -10,6 +11,7 @@ from components.observability.dashboards.panels import (
     Column,
     Query,
     Sources,
+    Steps,
     board,
     choice,
     curves,
@@ -19,6 +21,7 @@ from components.observability.dashboards.panels import (
     rows,
     state,
 )
+from components.secrets.vault import Vault
 
 HIT_RATIO = "100 * rate(redis_keyspace_hits_total[5m]) / (rate(redis_keyspace_hits_total[5m]) + rate(redis_keyspace_misses_total[5m]) > 0)"
 
@@ -107,6 +110,64 @@ def dashboard(sources: Sources) -> Dashboard:
                 ]
             ]
             if Qdrant.name in sources.services
+            else []
+        ),
+        *(
+            [
+                [
+                    number("n8n: active workflows", "max(n8n_active_workflow_count)", "none"),
+                    number(
+                        "n8n: workers",
+                        f'count(up{{job="{N8nWorker.name}"}} == 1) or vector(0)',
+                        "none",
+                        Steps("red", ((1, "green"),)),
+                    ),
+                ],
+                [
+                    curves(
+                        "n8n: executions an hour",
+                        "short",
+                        Query(f"3600 * rate(n8n_scaling_mode_queue_jobs_completed{RATE})", "done"),
+                        Query(f"3600 * rate(n8n_scaling_mode_queue_jobs_failed{RATE})", "lost"),
+                    ),
+                    curves(
+                        "n8n: queue",
+                        "short",
+                        Query("n8n_scaling_mode_queue_jobs_waiting", "waiting"),
+                        Query("n8n_scaling_mode_queue_jobs_active", "under way"),
+                        steps=Steps("transparent", ((settings.n8n.waiting_executions, "red"),)),
+                        about="An alert begins at the red line.",
+                    ),
+                    curves(
+                        "n8n: memory",
+                        "bytes",
+                        Query("n8n_process_resident_memory_bytes", "{{instance}}"),
+                        about="Of the editor and of each worker.",
+                    ),
+                ],
+            ]
+            if N8n.name in sources.services
+            else []
+        ),
+        *(
+            [
+                [
+                    curves(
+                        "Vault: requests",
+                        "reqps",
+                        Query(f"sum(rate(vault_core_handle_request_count{RATE}))", "requests"),
+                        Query(f"sum(rate(vault_core_handle_login_request_count{RATE}))", "logins"),
+                    ),
+                    curves("Vault: leases", "short", Query("max(vault_expire_num_leases)", "leases")),
+                    curves(
+                        "Vault: entries of the log of accesses",
+                        "short",
+                        Query(f"sum(rate(vault_audit_log_request_count{RATE}))", "a second"),
+                        Query(f"sum(rate(vault_audit_log_request_failure{RATE}))", "failed"),
+                    ),
+                ]
+            ]
+            if Vault.name in sources.services
             else []
         ),
         [

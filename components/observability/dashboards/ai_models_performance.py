@@ -16,9 +16,9 @@ from components.observability.dashboards.panels import (
     rows,
 )
 
-RESPONSES = "haproxy_frontend_http_responses_total"
+RESPONSES = "haproxy_backend_http_responses_total"
 ANSWERED = "sum(increase(ollama_answer_seconds_count[$__range]))"
-ALL = f'({ANSWERED} + (sum(increase({RESPONSES}{{proxy="models",code="5xx"}}[$__range])) or vector(0)))'
+ALL = f'({ANSWERED} + (sum(increase({RESPONSES}{{proxy="ollama",code="5xx"}}[$__range])) or vector(0)))'
 TOKENS = f"sum by (model) (rate(ollama_generated_tokens_total{RATE}))"
 GENERATING = f"sum by (model) (rate(ollama_generated_seconds_total{RATE}))"
 
@@ -57,7 +57,7 @@ def dashboard(sources: Sources) -> Dashboard:
             curves(
                 "Requests an hour",
                 "short",
-                Query(f'sum by (code) (3600 * rate({RESPONSES}{{proxy="models",code=~"[245]xx"}}{RATE}))', "{{code}}"),
+                Query(f'sum by (code) (3600 * rate({RESPONSES}{{proxy="ollama",code=~"[245]xx"}}{RATE}))', "{{code}}"),
                 stacked=True,
                 about="2xx was answered, 4xx refused for what it asked, 5xx failed or found the queue full.",
             ),

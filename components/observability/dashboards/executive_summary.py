@@ -85,10 +85,8 @@ def dashboard(sources: Sources) -> Dashboard:
             curves(
                 "Requests",
                 "reqps",
-                Query(
-                    f'sum by (proxy) (rate(haproxy_frontend_http_requests_total{{proxy=~"https|models"}}{RATE}))',
-                    "{{proxy}}",
-                ),
+                Query(f'sum(rate(haproxy_frontend_http_requests_total{{proxy="https"}}{RATE}))', "pages"),
+                Query(f'sum(rate(haproxy_backend_http_requests_total{{proxy="ollama"}}{RATE}))', "models"),
             ),
         ],
         [

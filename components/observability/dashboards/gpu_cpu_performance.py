@@ -14,6 +14,7 @@ from components.observability.dashboards.panels import (
     board,
     choice,
     curves,
+    falling,
     number,
     rising,
 )
@@ -41,7 +42,7 @@ def dashboard(sources: Sources) -> Dashboard:
             number("Memory of the machine", "node_memory_MemTotal_bytes", "bytes"),
             number("Swapped out", "node_memory_SwapTotal_bytes - node_memory_SwapFree_bytes", "bytes"),
         ],
-        *(_graphics_cards(limits.gpu_celsius, limits.gpu_memory_percent) if measured else ()),
+        *(_graphics_cards(limits.gpu_celsius, limits.gpu_memory_percent, limits.gpu_busy_percent) if measured else ()),
         *(
             [[containers.processor(), containers.memory(), containers.fullest(limits.container_memory_percent)]]
             if containers.measured(sources)
@@ -98,7 +99,7 @@ def dashboard(sources: Sources) -> Dashboard:
     )
 
 
-def _graphics_cards(celsius: int, memory_percent: int) -> tuple[list[Panel], list[Panel]]:
+def _graphics_cards(celsius: int, memory_percent: int, busy_percent: int) -> tuple[list[Panel], list[Panel]]:
     """Return the lines about NVIDIA's cards, as many as there are."""
     heat = rising(celsius - 10, celsius)
     full = rising(memory_percent - 20, memory_percent)
@@ -108,7 +109,8 @@ def _graphics_cards(celsius: int, memory_percent: int) -> tuple[list[Panel], lis
                 "Cards in use",
                 "percent",
                 Query("DCGM_FI_DEV_GPU_UTIL", "card {{gpu}}"),
-                about="The aim is more than 80 %.",
+                falling(busy_percent / 2, busy_percent),
+                about=f"The aim while questions are answered is more than {busy_percent} %.",
             ),
             bars("Their memory", "percent", Query(GPU_MEMORY, "card {{gpu}}"), full),
             bars("Their temperature", "celsius", Query("DCGM_FI_DEV_GPU_TEMP", "card {{gpu}}"), heat),

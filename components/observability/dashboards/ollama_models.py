@@ -48,12 +48,12 @@ def dashboard(sources: Sources) -> Dashboard:
             number("Waiting", 'haproxy_backend_current_queue{proxy="ollama"}', "none", waiting),
             number(
                 "Requests in the last hour",
-                'sum(increase(haproxy_frontend_http_requests_total{proxy="models"}[1h]))',
+                'sum(increase(haproxy_backend_http_requests_total{proxy="ollama"}[1h]))',
                 "short",
             ),
             number(
                 "Refused in the last hour",
-                'sum(increase(haproxy_frontend_http_responses_total{proxy="models",code="5xx"}[1h]))',
+                'sum(increase(haproxy_backend_http_responses_total{proxy="ollama",code="5xx"}[1h]))',
                 "short",
                 NONE_ALLOWED,
             ),
@@ -64,7 +64,7 @@ def dashboard(sources: Sources) -> Dashboard:
                 "Requests",
                 "reqps",
                 Query(
-                    f'sum by (code) (rate(haproxy_frontend_http_responses_total{{proxy="models",code!="1xx"}}{RATE}))',
+                    f'sum by (code) (rate(haproxy_backend_http_responses_total{{proxy="ollama",code!="1xx"}}{RATE}))',
                     "{{code}}",
                 ),
                 stacked=True,

@@ -48,7 +48,7 @@ def dashboard(sources: Sources) -> Dashboard:
             ),
             number(
                 "Refused in a day",
-                'sum(increase(haproxy_frontend_http_responses_total{proxy="models",code="5xx"}[24h]))',
+                'sum(increase(haproxy_backend_http_responses_total{proxy="ollama",code="5xx"}[24h]))',
                 "short",
                 NONE_ALLOWED,
             ),

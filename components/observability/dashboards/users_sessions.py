@@ -105,13 +105,11 @@ def dashboard(sources: Sources) -> Dashboard:
                 "Size of the databases", "bytes", Query('pg_database_size_bytes{datname=~"$database"}', "{{datname}}")
             ),
             curves(
-                "Refused by the proxy's limit",
+                "Refused by the proxy",
                 "short",
-                Query(
-                    f'sum(increase(haproxy_frontend_http_responses_total{{proxy="https",code="4xx"}}{RATE}))',
-                    "answers 4xx",
-                ),
+                Query(f'sum(increase(haproxy_frontend_requests_denied_total{{proxy="https"}}{RATE}))', "requests"),
                 steps=NONE_ALLOWED,
+                about="Who asked for too much at once (aikit:edge-requests-per-10-seconds), or for what is not for outside.",
             ),
         ],
         hours=6,
