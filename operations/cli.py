@@ -375,7 +375,7 @@ def list_silences(stack: str, as_json: bool) -> int:
 @click.option("--comment", required=True, help="Why; others read it.")
 @stack_option
 @json_option
-def add_silence(alert: str, service: str | None, hours: float, comment: str, stack: str, as_json: bool) -> int:
+def add_silence(alert: str, *, service: str | None, hours: float, comment: str, stack: str, as_json: bool) -> int:
     """Tell nobody of ALERT for a while."""
     from operations import silences as silenced
 

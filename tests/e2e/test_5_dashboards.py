@@ -14,7 +14,7 @@ from operations import users
 from operations.lifecycle import Options
 from operations.project import Project
 from tests.e2e.conftest import ASK_MODEL, STACK, Deployed, Person
-from tests.e2e.test_3_automation import sql
+from tests.e2e.test_3_services import sql
 from tests.e2e.test_4_monitoring import get
 
 

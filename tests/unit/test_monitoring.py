@@ -44,7 +44,7 @@ def test_every_service_with_metrics_is_scraped() -> None:
 @pytest.mark.spec("BASE-07", "K-07")
 def test_every_worker_of_several_is_scraped_and_what_is_scraped_is_a_container() -> None:
     plan = variant("dev", n8n_workers=3)
-    names = {planned.properties.get("name") for planned in plan.resources}
+    names = {str(planned.properties.get("name")) for planned in plan.resources}
     jobs = scraped(n8n_workers=3)
     (targets,) = [
         [target for group in job["static_configs"] for target in group["targets"]]
