@@ -6,8 +6,8 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from policies.model import Environment, Finding, Policy, Severity, Subject
-from policies.values import UNKNOWN, labels, mapping, mappings, number, secret, texts, unknown
+from policies.model import Environment, Finding, Policy, Severity, Subject, reads
+from policies.values import UNKNOWN, hidden, labels, mapping, mappings, number, secret, texts, unknown
 
 CONTAINER = "docker:index/container:Container"
 REMOTE_IMAGE = "docker:index/remoteImage:RemoteImage"
@@ -173,6 +173,7 @@ def _host_network(subject: Subject) -> Iterator[Finding]:
         yield _not_known("Its network mode")
 
 
+@reads("networkMode", "networksAdvanced")
 def _default_bridge(subject: Subject) -> Iterator[Finding]:
     mode = subject.properties.get("networkMode")
     if mode in {"none", "host"} or unknown(mode) or subject.properties.get("networksAdvanced"):
@@ -209,6 +210,7 @@ def _plain(path: str) -> str:
     return posixpath.normpath(f"/{path.lstrip('/')}")
 
 
+@reads("volumes", "volumes.hostPath", "mounts", "mounts.type", "mounts.source")
 def _docker_socket(subject: Subject) -> Iterator[Finding]:
     for path, _ in _host_paths(subject):
         plain = _plain(path)
@@ -218,6 +220,7 @@ def _docker_socket(subject: Subject) -> Iterator[Finding]:
             yield Finding(text="It mounts the container engine's socket, which is root on the machine", item="socket")
 
 
+@reads("volumes", "mounts", "mounts.type")
 def _host_folders(subject: Subject) -> Iterator[Finding]:
     for path, writable in _host_paths(subject):
         if unknown(path):
@@ -232,6 +235,7 @@ def _host_folders(subject: Subject) -> Iterator[Finding]:
             yield Finding(text=f"It mounts the machine's {plain} {how}", item=plain)
 
 
+@reads("devices")
 def _devices(subject: Subject) -> Iterator[Finding]:
     for device in mappings(subject.properties.get("devices")):
         path = str(device.get("hostPath", ""))
@@ -274,6 +278,7 @@ def _no_new_privileges(subject: Subject) -> Iterator[Finding]:
         yield Finding(text="Its processes can gain privileges by a set-user-id program")
 
 
+@reads("securityOpts")
 def _security_profiles(subject: Subject) -> Iterator[Finding]:
     for option in texts(subject.properties.get("securityOpts")):
         name, _, value = option.replace("=", ":").partition(":")
@@ -313,7 +318,7 @@ def _health(subject: Subject) -> Iterator[Finding]:
     if is_job(subject):
         return
     value = subject.properties.get("healthcheck")
-    if unknown(value):
+    if unknown(value) or hidden(mapping(value), "tests"):
         yield _not_known("Its health check")
         return
     tests = texts(mapping(value).get("tests"))
@@ -331,6 +336,7 @@ def _restart(subject: Subject) -> Iterator[Finding]:
         yield Finding(text="It is not started again after a crash or a reboot")
 
 
+@reads("ports", "publishAllPorts", "labels")
 def _ports(subject: Subject) -> Iterator[Finding]:
     if service(subject) == EDGE:
         return
@@ -359,6 +365,7 @@ def secret_name(name: str) -> bool:
     return _SECRET_NAME.search(upper) is not None
 
 
+@reads("envs", "command", "entrypoints")
 def _plain_secrets(subject: Subject) -> Iterator[Finding]:
     for entry in texts(subject.properties.get("envs")):
         name, equals, value = entry.partition("=")
@@ -380,6 +387,7 @@ def _plain_secrets(subject: Subject) -> Iterator[Finding]:
             yield Finding(text=f"It has a secret in its {where}, which docker inspect and ps show", item=where)
 
 
+@reads("uploads")
 def _secrets_on_disk(subject: Subject) -> Iterator[Finding]:
     for file in mappings(subject.properties.get("uploads")):
         name = str(file.get("file", ""))
@@ -401,12 +409,13 @@ def _logs(subject: Subject) -> Iterator[Finding]:
         yield Finding(text="Its log grows without end")
 
 
+@reads("uploads", "uploads.file")
 def _tls_versions(subject: Subject) -> Iterator[Finding]:
     for upload in mappings(subject.properties.get("uploads")):
         if not str(upload.get("file", "")).endswith("haproxy.cfg"):
             continue
         content = upload.get("content")
-        if not isinstance(content, str) or secret(content):
+        if not isinstance(content, str) or secret(content) or UNKNOWN in content:
             yield _not_known("HAProxy's configuration")
             continue
         yield from haproxy_tls(content)

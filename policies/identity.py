@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from policies.containers import CONTAINER
-from policies.model import Finding, Policy, Severity, Subject, nothing
+from policies.model import Finding, Policy, Severity, Subject, nothing, reads
 from policies.values import UNKNOWN, mapping, mappings, number, seconds, secret, texts, unknown
 
 REALM = "keycloak:index/realm:Realm"
@@ -37,7 +37,10 @@ LOOPBACK = re.compile(r"http://(localhost|127\.0\.0\.1|\[::1\]):[0-9]{1,5}/[^*]*
 _LENGTH = re.compile(r"length\((\d+)\)")
 _ROUTE = re.compile(r"^\s*use_backend\s+\S+\s+if\s+\{\s*hdr\(host\)\S*\s+-i\s+([^\s}]+)", re.MULTILINE)
 """A line of HAProxy's configuration that sends a host name to a service."""
-_VAULT_PATH = re.compile(r'path\s+"([^"]+)"')
+_VAULT_PATH = re.compile(r'path\s+"([^"]+)"|"([^"]+)"\s*:\s*\{\s*"(?:capabilities|policy)"')
+"""A path in a policy of Vault, which is written in HCL or in JSON."""
+_VAULT_WIDE = re.compile(r"\*|\+(/.*)?|[^/]+/(\*|\+)|[^/]+/(data|metadata)/(\*|\+/\*)|auth/[^/]+/\*")
+"""A path that is nearly everything: a whole engine, all entries of one, or all of a way to log in."""
 
 
 def _not_known(what: str) -> Finding:
@@ -49,6 +52,7 @@ def _signs_in(subject: Subject) -> bool:
     return subject.properties.get("standardFlowEnabled") is True
 
 
+@reads("validRedirectUris", "validPostLogoutRedirectUris", "webOrigins")
 def _redirects(subject: Subject) -> Iterator[Finding]:
     for setting in ("validRedirectUris", "validPostLogoutRedirectUris"):
         for address in texts(subject.properties.get(setting)):
@@ -67,6 +71,7 @@ def _redirects(subject: Subject) -> Iterator[Finding]:
             yield Finding(text="Every web page may call it (webOrigins *)", item="webOrigins")
 
 
+@reads("standardFlowEnabled")
 def _pkce(subject: Subject) -> Iterator[Finding]:
     value = subject.properties.get("pkceCodeChallengeMethod")
     if not _signs_in(subject):
@@ -145,6 +150,7 @@ def _ssl(subject: Subject) -> Iterator[Finding]:
         yield Finding(text="Logins are accepted without TLS (sslRequired none)")
 
 
+@reads("rememberMe", "ssoSessionMaxLifespanRememberMe")
 def _lifetimes(subject: Subject) -> Iterator[Finding]:
     # The defaults are Keycloak's own.
     for name, default, allowed, what in (
@@ -207,21 +213,27 @@ def _provider(subject: Subject) -> Iterator[Finding]:
             yield Finding(text=f"Logins at another provider cross the network in plain text ({name})", item=name)
 
 
+@reads("name")
 def _vault_paths(subject: Subject) -> Iterator[Finding]:
     rules = subject.properties.get("policy")
     if unknown(rules) or not isinstance(rules, str):
         yield _not_known("Its rules are")
         return
     of_a_service = str(subject.properties.get("name", "")).startswith("service-")
-    for path in _VAULT_PATH.findall(rules):
+    for path in (hcl or written for hcl, written in _VAULT_PATH.findall(rules)):
         if of_a_service and ("*" in path or "+" in path):
             yield Finding(text=f'A service is granted "{path}", which is more than entries of its own', item=path)
             continue
-        if path in {"*", "+/*", "+/+", "sys/*", "kv/*", "secret/*"}:
+        if _VAULT_WIDE.fullmatch(path):
             yield Finding(text=f'It grants path "{path}", which is nearly everything', item=path)
 
 
 def _vault_ttl(subject: Subject) -> Iterator[Finding]:
+    period = subject.properties.get("tokenPeriod")
+    if unknown(period):
+        yield _not_known("tokenPeriod is")
+    elif number(period):
+        yield Finding(text="Its tokens can be renewed for ever: they are periodic", item="tokenPeriod")
     value = subject.properties.get("tokenMaxTtl")
     limit = number(value)
     if unknown(value):

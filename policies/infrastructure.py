@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from policies.containers import CONTAINER
-from policies.model import Environment, Finding, Policy, Severity, Subject, nothing
+from policies.model import Environment, Finding, Policy, Severity, Subject, nothing, reads
 from policies.values import labels, number, unknown
 
 NETWORK = "docker:index/network:Network"
@@ -24,6 +24,7 @@ AUTHORITY_DAYS = 3653
 """Longest life of an authority: ten years with their leap days."""
 
 
+@reads("labels", "labels.label", "labels.value", "name")
 def _internal(subject: Subject) -> Iterator[Finding]:
     names = {labels(subject.properties).get("aikit.service", ""), subject.name, str(subject.properties.get("name", ""))}
     if not any(name == "data" or name.endswith("-data") or name.startswith("data-") for name in names):
@@ -37,6 +38,7 @@ def _internal(subject: Subject) -> Iterator[Finding]:
         yield Finding(text="The network of the databases has a way out")
 
 
+@reads("labels", "labels.label", "labels.value")
 def _protected(subject: Subject) -> Iterator[Finding]:
     if labels(subject.properties).get("aikit.data") != "true":
         return

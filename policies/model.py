@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from policies.values import hidden
+
 
 class Level(StrEnum):
     """What a violation does."""
@@ -67,6 +69,10 @@ class Finding:
     """The rule could not judge, because the value is not known before the deployment: not a violation."""
 
 
+Rule = Callable[[Subject], Iterable[Finding]]
+"""Judges one resource."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
     """One rule, with everything that a report says about it."""
@@ -85,8 +91,7 @@ class Policy:
     """Numbers in public benchmarks, such as ``CIS Docker 1.6.0: 5.5``."""
     types: frozenset[str]
     """Types that it looks at."""
-    check: Callable[[Subject], Iterable[Finding]]
-    """Judges one resource."""
+    check: Rule
     check_stack: Callable[[Sequence[Subject]], Iterable[tuple[Subject, Finding]]] | None = None
     """Judges all resources of ``types`` together instead, where a rule is about something that may be missing."""
 
@@ -108,6 +113,26 @@ class Violation:
     level: Level
     urn: str
     message: str
+
+
+def reads(*paths: str) -> Callable[[Rule], Rule]:
+    """Say of what a rule judges by; where it finds nothing, and one of these is not known, it could not judge.
+
+    Args:
+        paths: of properties, as `policies.values.hidden` reads them.
+    """
+
+    def made(rule: Rule) -> Rule:
+        def judged(subject: Subject) -> Iterator[Finding]:
+            found = list(rule(subject))
+            yield from found
+            names = ", ".join(path for path in paths if hidden(subject.properties, path))
+            if names and not found:
+                yield Finding(text=f"{names} is not known before the deployment, so it was not judged", unknown=True)
+
+        return judged
+
+    return made
 
 
 def nothing(subject: Subject) -> Iterable[Finding]:

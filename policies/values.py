@@ -7,6 +7,9 @@ from typing import Any, cast
 UNKNOWN = "[unknown]"
 """Stands for a value that the engine does not know during a preview."""
 
+SECRET = "[secret]"  # noqa: S105 -- what is shown in its place
+"""Stands for a secret of which nothing is shown."""
+
 _REFERENCE = re.compile(r"\$\{[A-Za-z0-9_][\w.:/-]*\.[A-Za-z]\w*\}")
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
@@ -21,6 +24,29 @@ def secret(value: Any) -> bool:
 def unknown(value: Any) -> bool:
     """Whether a value, or a part of it, is not known before a deployment."""
     return isinstance(value, str) and (UNKNOWN in value or secret(value) or _REFERENCE.search(value) is not None)
+
+
+def hidden(properties: Mapping[str, Any], path: str) -> bool:
+    """Whether nothing of a value can be told, or of an item in it.
+
+    Args:
+        properties: of a resource.
+        path: name of a property, or after a dot of a field in it, or in each object of a list.
+    """
+    name, _, inner = path.partition(".")
+    value = properties.get(name)
+    if inner:
+        objects = mappings(value) or [mapping(value)]
+        return any(hidden(each, inner) for each in objects)
+    return _untold(value) or (
+        isinstance(value, Sequence)
+        and not isinstance(value, str)
+        and any(_untold(item) for item in cast("Sequence[Any]", value))
+    )
+
+
+def _untold(value: Any) -> bool:
+    return isinstance(value, str) and (value == UNKNOWN or secret(value) or _REFERENCE.fullmatch(value) is not None)
 
 
 def texts(value: Any) -> list[str]:

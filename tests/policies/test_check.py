@@ -276,13 +276,24 @@ def test_the_pack_serves_the_engine() -> None:
             assert found["read-only-root"] == analyzer_pb2.ADVISORY
             assert found["no-privileged"] == analyzer_pb2.MANDATORY
             properties = struct_pb2.Struct()
-            properties.update({"privileged": True, "envs": ["MY_TOKEN=hunter2", UNKNOWN_STRING_VALUE]})
+            hidden = {"4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270", "value": "hunter3"}
+            properties.update(
+                {
+                    "privileged": True,
+                    "envs": ["MY_TOKEN=hunter2", UNKNOWN_STRING_VALUE],
+                    "command": ["run", hidden],
+                    "uploads": [{"file": "/etc/aikit/password", "content": hidden}],
+                }
+            )
             request = analyzer_pb2.AnalyzeRequest(
                 type=CONTAINER, name="bad", urn=f"urn:pulumi:dev::aikit::{CONTAINER}::bad", properties=properties
             )
             diagnostics = stub.Analyze(request, timeout=30).diagnostics
             assert {"no-privileged", "no-plain-secrets", "memory-limit"} <= {item.policyName for item in diagnostics}
-            assert "hunter2" not in str(diagnostics)
+            assert "hunter" not in str(diagnostics)
+            said = {item.policyName: item.message for item in diagnostics}
+            assert "Its file /etc/aikit/password has a secret" in said["secrets-in-memory"]
+            assert any("It has a secret in its command" in item.message for item in diagnostics)
             assert not [item for item in diagnostics if "can't run policy" in item.message]
     finally:
         process.terminate()
