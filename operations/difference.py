@@ -7,6 +7,7 @@ whether the policies allow it. The same two revisions always give the same bytes
 from __future__ import annotations
 
 import difflib
+import functools
 import io
 import json
 import re
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from components.secrets.names import files
 from operations import plan as plans
@@ -27,7 +28,8 @@ from operations.plan import Plan, PlanError, PlannedResource, Value
 from policies import check as policies
 from policies.check import Review
 from policies.model import Level, Violation
-from policies.values import labels, mapping, number, seconds
+from policies.values import labels, mapping, mappings, number, seconds
+from providers.resource import ResourceType
 
 COMMENT_LIMIT = 65_536
 """Characters that GitHub accepts in one comment."""
@@ -42,28 +44,10 @@ STOP_SECONDS = 2
 """What stopping, removing and creating a container usually takes."""
 
 _CONTAINER = "docker:index/container:Container"
+_NETWORK = "docker:index/network:Network"
 _VOLUME = "docker:index/volume:Volume"
 _REALM = "keycloak:index/realm:Realm"
 _USER = "keycloak:index/user:User"
-
-EVERYTHING: Final = frozenset({"*"})
-
-IN_PLACE = frozenset(
-    {
-        "cpuSet",
-        "cpuShares",
-        "deviceReadBps",
-        "deviceReadIops",
-        "deviceWriteBps",
-        "deviceWriteIops",
-        "maxRetryCount",
-        "memory",
-        "memoryReservation",
-        "memorySwap",
-        "restart",
-    }
-)
-"""Properties of a container that Docker changes while it runs."""
 
 BOOKKEEPING = frozenset(
     {
@@ -83,31 +67,6 @@ BOOKKEEPING = frozenset(
 SILENT = frozenset({"cpuPeriod", "cpuQuota", "healthcheck", "init", "rm", "tmpfs"})
 """Properties of a container whose change the provider reports as done without doing it, unless ``replaceOnChanges`` names them."""
 
-REPLACED_BY: Mapping[str, frozenset[str]] = {
-    _VOLUME: EVERYTHING,
-    "docker:index/network:Network": EVERYTHING,
-    "docker:index/remoteImage:RemoteImage": frozenset({"name", "platform", "pullTriggers", "triggers"}),
-    "docker:index/image:Image": frozenset({"imageName"}),
-    _REALM: frozenset({"realm", "internalId"}),
-    _USER: frozenset({"realmId", "username"}),
-    "keycloak:openid/client:Client": frozenset({"realmId"}),
-    "tls:index/locallySignedCert:LocallySignedCert": EVERYTHING - {"earlyRenewalHours"},
-    "vault:pkiSecret/secretBackendIntermediateCertRequest:SecretBackendIntermediateCertRequest": EVERYTHING,
-    "vault:pkiSecret/secretBackendIntermediateSetSigned:SecretBackendIntermediateSetSigned": EVERYTHING,
-}
-"""Properties whose change replaces a resource, by type, as in the official providers; ``*`` is all of them."""
-
-REPLACED_BY_PACKAGE: Mapping[str, frozenset[str]] = {
-    "random": EVERYTHING,
-    "tls": EVERYTHING,
-    "keycloak": frozenset({"alias", "clientId", "clientScopeId", "groupId", "realmId", "userId"}),
-    "vault": frozenset({"backend", "mount", "name", "path", "roleName", "type"}),
-}
-"""The same for the types of a package that have no line of their own."""
-
-IGNORED = frozenset({"earlyRenewalHours"})
-"""Properties of certificates that only say when the next run renews them."""
-
 _KEYS: Mapping[str, str] = {
     "uploads": "file",
     "labels": "label",
@@ -120,6 +79,16 @@ _KEYS: Mapping[str, str] = {
     "hosts": "host",
 }
 """By which of its properties an item of a list is found again."""
+
+ATTACHED: Mapping[str, tuple[str, str, str]] = {
+    "networksAdvanced": (_NETWORK, "name", "name"),
+    "volumes": (_VOLUME, "volumeName", "containerPath"),
+    "mounts": (_VOLUME, "source", "target"),
+}
+"""Where containers name networks and volumes: type, property of the name, and property that an item is known by."""
+
+KEPT = ("protect", "retainOnDelete")
+"""Options of a resource that decide whether something is lost later."""
 
 _FILES_LABEL = "aikit.files"
 """The label by which a container is replaced when one of its files changes."""
@@ -322,18 +291,28 @@ def _top(path: str) -> str:
     return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
-def replaces(resource: PlannedResource, name: str) -> bool:
-    """Whether the change of a property replaces a resource."""
+@functools.cache
+def _types() -> Mapping[str, ResourceType[Any]]:
+    """Return what the providers know of each type; they follow the official ones in what replaces a resource."""
+    from providers.catalogue import PROVIDERS
+
+    return {kind.token: kind() for provider in PROVIDERS for kind in provider.resources}
+
+
+def replaces(resource: PlannedResource, name: str, old: Value, new: Value) -> bool:
+    """Whether the change of a property from one value to another replaces a resource."""
     chosen = {
         str(item).split(".", maxsplit=1)[0]
         for item in cast("Sequence[str]", resource.options.get("replaceOnChanges") or ())
     }
     if name in chosen or "*" in chosen:
         return True
-    if resource.type == _CONTAINER:
-        return name not in IN_PLACE | BOOKKEEPING | SILENT
-    rules = REPLACED_BY.get(resource.type, REPLACED_BY_PACKAGE.get(resource.type.partition(":")[0], frozenset()))
-    return name in rules or ("*" in rules and name not in IGNORED)
+    if resource.type == _CONTAINER and name in BOOKKEEPING | SILENT:
+        return False
+    known = _types().get(resource.type)
+    if known is None:
+        return False
+    return name not in known.properties or known.replaced_by(name, old, new)
 
 
 def _property_changes(old: PlannedResource, new: PlannedResource) -> list[PropertyChange]:
@@ -343,13 +322,21 @@ def _property_changes(old: PlannedResource, new: PlannedResource) -> list[Proper
     for path in sorted({*before, *after}):
         if before.get(path) == after.get(path) or _top(path) in ignored:
             continue
-        found.append(_judged(PropertyChange(path=path, old=before.get(path), new=after.get(path)), new))
+        change = PropertyChange(path=path, old=before.get(path), new=after.get(path))
+        name = _top(path)
+        found.append(_judged(change, new, old.properties.get(name), new.properties.get(name)))
+    for option in KEPT:
+        if bool(old.options.get(option)) != bool(new.options.get(option)):
+            # The engine notes it, and asks the provider for nothing.
+            values = (bool(old.options.get(option)), bool(new.options.get(option)))
+            found.append(PropertyChange(path=f"({option})", old=values[0], new=values[1]))
     return found
 
 
-def _judged(change: PropertyChange, resource: PlannedResource) -> PropertyChange:
+def _judged(change: PropertyChange, resource: PlannedResource, old: Value, new: Value) -> PropertyChange:
+    """Return a change with what it does; ``old`` and ``new`` are the whole property's values."""
     name = _top(change.path)
-    replacing = replaces(resource, name)
+    replacing = replaces(resource, name, old, new)
     return replace(change, replaces=replacing, silent=not replacing and resource.type == _CONTAINER and name in SILENT)
 
 
@@ -421,11 +408,14 @@ def _spread(
             reached += [(urn, f"labels[{_FILES_LABEL}]") for urn in _readers(source, pairs)]
         if _keeps_secrets(pairs[source][1]):
             reached += _users(source, pairs)
+        if source in replaced:
+            reached += _attached(source, pairs)
         for urn, path in sorted(set(reached)):
             if any(item.path == path for item in changed[urn]):
                 continue
-            value = flat[urn].get(path)
-            item = _judged(PropertyChange(path=path, old=value, new=value, because=name), pairs[urn][1])
+            value = flat[urn].get(path, pairs[source][1].properties.get("name"))
+            whole = pairs[urn][1].properties.get(_top(path))
+            item = _judged(PropertyChange(path=path, old=value, new=value, because=name), pairs[urn][1], whole, whole)
             ignored = {
                 _top(str(entry)) for entry in cast("Sequence[str]", pairs[urn][1].options.get("ignoreChanges") or ())
             }
@@ -453,6 +443,27 @@ def _readers(source: str, pairs: Mapping[str, tuple[PlannedResource, PlannedReso
         and resource.type == _CONTAINER
         and _FILES_LABEL in labels(resource.properties)
     ]
+
+
+def _attached(source: str, pairs: Mapping[str, tuple[PlannedResource, PlannedResource]]) -> list[tuple[str, str]]:
+    """Return the containers that name a replaced network or volume, and where: it can only be removed without them.
+
+    A plan knows such names, so there is no reference to follow.
+    """
+    resource = pairs[source][1]
+    found: list[tuple[str, str]] = []
+    for property_name, (kind, names, shown) in ATTACHED.items():
+        if resource.type != kind:
+            continue
+        for urn, (_, other) in pairs.items():
+            if other.type != _CONTAINER or source not in other.dependencies:
+                continue
+            found += [
+                (urn, f"{property_name}[{item.get(shown)}]")
+                for item in mappings(other.properties.get(property_name))
+                if item.get(names) == resource.properties.get("name")
+            ]
+    return found
 
 
 def _keeps_secrets(resource: PlannedResource) -> bool:
