@@ -62,7 +62,7 @@ MODULES = (
 )
 
 REFUSED = (
-    "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>Not allowed</title>"
+    "<!doctype html><html lang='en'><meta name='viewport' content='width=device-width'><title>Not allowed</title>"
     "<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:32em;margin:20vh auto;padding:0 1em}}</style>"
     "<h1>Not allowed</h1><p>You are signed in, but this page is for people with the role {roles} only.</p>"
     "<p><a href='{logout}'>Sign out</a> to use another account.</p>"
@@ -244,6 +244,8 @@ def _host(platform: Platform, service: str, route: Route) -> str:
     address = platform.url(route.host)
     tunnel = platform.settings.edge.tunnel_timeout_seconds
     refused = REFUSED.format(roles=" or ".join(route.roles), logout=LOGOUT_PATH)
+    # Apache says that such a text is ISO 8859-1, whatever the page itself says.
+    refused = refused.encode("ascii", "xmlcharrefreplace").decode()
     return f"""
 <VirtualHost *:{PORT}>
     ServerName {platform.host(route.host)}

@@ -158,7 +158,7 @@ def access_token(platform: Deployed, person: Person, username: str) -> str:
 
 def client_secret(platform: Deployed) -> str:
     """Return the secret of the chat's client, as the chat has it."""
-    return platform.run("open-webui", "sed", "-n", "s/^OAUTH_CLIENT_SECRET=//p", f"{SECRETS}/environment").strip()
+    return platform.run("open-webui", "sh", "-c", f'. {SECRETS}/environment; printf %s "$OAUTH_CLIENT_SECRET"')
 
 
 @pytest.mark.spec("SSO-01", "SSO-14", "SSO-15", "SSO-16", "SSO-17", "SSO-20")

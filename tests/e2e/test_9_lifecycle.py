@@ -226,7 +226,7 @@ def test_a_first_up_that_is_killed_in_the_middle_of_vault_and_of_the_realm_is_fi
         psutil.wait_procs(processes)
         run.wait()
     aikit("up", "--yes")
-    assert set(platform.health().values()) == {"healthy"}
+    assert set(platform.health().values()) <= {"healthy", "done"}
     aikit("preview", "--refresh", "--expect-no-changes")
     outputs = json.loads(aikit("outputs", "--json", "--show-secrets").stdout)
     # Another platform has another authority, which the tests' browser does not know.
