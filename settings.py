@@ -227,7 +227,7 @@ class Postgres(Model):
 
 
 class Redis(Model):
-    """Redis: sessions and websockets of the chat, and the queue of the automation."""
+    """Redis: sessions and websockets of the chat, and answers that are kept."""
 
     max_memory_mb: int = Field(
         256,
@@ -237,8 +237,7 @@ class Redis(Model):
     )
     eviction: Literal["allkeys-lru", "volatile-lru", "noeviction"] = Field(
         "volatile-lru",
-        description="What is dropped when that memory is full: of all keys, of those that end by themselves, or nothing. "
-        "n8n's queue needs one of the last two.",
+        description="What is dropped when that memory is full: of all keys, of those that end by themselves, or nothing.",
     )
 
 
@@ -613,6 +612,12 @@ class N8n(Model):
         1024, ge=512, le=1_048_576, description="Memory limit of the editor and the triggers, in MiB."
     )
     worker_memory_mb: int = Field(1024, ge=512, le=1_048_576, description="Memory limit of each worker, in MiB.")
+    queue_memory_mb: int = Field(
+        64,
+        ge=16,
+        le=1_048_576,
+        description="Memory for the queue, in MiB; when it is full, callers get an error. The container gets twice as much, for snapshots.",
+    )
 
 
 class Deployments(Model):
@@ -912,11 +917,6 @@ class Settings(Model):
             raise ValueError("keycloak-realm is 'master', which Keycloak has for itself: take another name")
         if self.chat.vectors == "qdrant" and self.qdrant.deploy == "off":
             raise ValueError("chat-vectors is qdrant, but qdrant-deploy is off; allowed with it are auto and on")
-        if self.n8n.deploy and self.redis.eviction == "allkeys-lru":
-            raise ValueError(
-                'redis-eviction is "allkeys-lru", which would drop waiting executions of n8n;'
-                " it must be volatile-lru or noeviction, or n8n-deploy false"
-            )
         for model in self.models:
             if model.replicas > self.ollama.replicas:
                 raise ValueError(

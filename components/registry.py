@@ -6,6 +6,7 @@ from components.ai.open_webui import OpenWebui
 from components.data.postgres import Postgres
 from components.data.qdrant import Qdrant
 from components.data.redis import Redis
+from components.data.redis_queue import RedisQueue
 from components.edge.haproxy import Haproxy
 from components.identity.keycloak import Keycloak
 from components.identity.sign_in_proxy import SignInProxy
@@ -31,6 +32,7 @@ SERVICES: tuple[type[Service], ...] = (
     Haproxy,
     Postgres,
     Redis,
+    RedisQueue,
     Qdrant,
     Keycloak,
     Vault,

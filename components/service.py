@@ -263,6 +263,8 @@ class Metrics:
     """Regular expression of whole names that are kept although ``drop`` fits them; empty is none."""
     host: str = ""
     """The container's name if it is not the service's: one of several that do the same."""
+    target: str = ""
+    """What an exporter is to measure, if it is told with each question; its host is the ``instance`` then."""
 
 
 class Severity(StrEnum):

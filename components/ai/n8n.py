@@ -9,7 +9,7 @@ import pulumi
 from components.ai.names import tagged
 from components.ai.ollama import PORT as OLLAMA_PORT
 from components.context import Platform
-from components.data import redis
+from components.data import redis_queue
 from components.identity import sign_in_proxy
 from components.images import N8N, Image
 from components.secrets.rotation import Replacement, Rotation
@@ -38,9 +38,6 @@ USER = "1000"
 DATABASE = "n8n"
 WORKFLOWS_DATABASE = "workflows"
 """Database that the workflows may do with as they like; n8n's own is not theirs."""
-
-QUEUE_DATABASE = 2
-"""Number of the Redis database with the queue; the chat has the first two."""
 
 OPEN_PATHS = ("/webhook/", "/webhook-test/", "/webhook-waiting/", "/form/", "/form-test/", "/form-waiting/")
 """What programs and strangers call: a workflow answers there only if someone made it do so, and asks for a key if it should."""
@@ -89,7 +86,7 @@ class N8n(Service):
 
     name = "n8n"
     area = "ai"
-    needs = ("postgres", "redis")
+    needs = ("postgres", redis_queue.RedisQueue.name)
 
     @property
     def image(self) -> Image:
@@ -293,8 +290,7 @@ def _environment(platform: Platform, memory_mb: int) -> Mapping[str, pulumi.Inpu
         "DB_POSTGRESDB_POOL_SIZE": "8",
         "EXECUTIONS_MODE": "queue",
         "OFFLOAD_MANUAL_EXECUTIONS_TO_WORKERS": "true",
-        "QUEUE_BULL_REDIS_HOST": "redis",
-        "QUEUE_BULL_REDIS_DB": str(QUEUE_DATABASE),
+        "QUEUE_BULL_REDIS_HOST": redis_queue.RedisQueue.name,
         "QUEUE_BULL_REDIS_PASSWORD_FILE": f"{SECRETS}/redis-password",
         "N8N_ENCRYPTION_KEY_FILE": f"{SECRETS}/encryption-key",
         "N8N_USER_MANAGEMENT_JWT_SECRET_FILE": f"{SECRETS}/session-key",
@@ -323,7 +319,7 @@ def _files(platform: Platform) -> Mapping[str, pulumi.Input[str]]:
 def _secrets(platform: Platform) -> Mapping[str, pulumi.Input[str]]:
     return {
         "database-password": platform.database_password(DATABASE),
-        "redis-password": platform.secret(redis.PASSWORD),
+        "redis-password": platform.secret(redis_queue.PASSWORD),
         "encryption-key": platform.secret("n8n-encryption-key", 48, rotation=ENCRYPTION),
         "session-key": platform.secret("n8n-session-key", 48, rotation=SESSIONS),
     }

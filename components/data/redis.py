@@ -1,4 +1,4 @@
-"""Redis: sessions and websockets of the chat, and the queue of the automation."""
+"""Redis: sessions and websockets of the chat, and answers that are kept."""
 
 import pulumi
 
@@ -18,8 +18,29 @@ def address(platform: Platform, database: int) -> pulumi.Output[str]:
     return pulumi.Output.concat("redis://:", platform.secret(PASSWORD), f"@redis:{PORT}/{database}")
 
 
+def configuration(memory_mb: int, eviction: str) -> str:
+    """Return the file of a server: every write is on disk within a second, and a snapshot is made from time to time."""
+    return (
+        "bind * -::*\nprotected-mode yes\ndir /data\nappendonly yes\nappendfsync everysec\nsave 900 1 300 100 60 10000\n"
+        f"maxmemory {memory_mb}mb\nmaxmemory-policy {eviction}\ninclude {SECRETS}/password.conf\n"
+    )
+
+
+def container_memory_mb(memory_mb: int) -> int:
+    """Return the limit of a server's container: a snapshot copies changed pages, up to twice the data."""
+    return memory_mb * 2 + 64
+
+
+HEALTH = Health(
+    # The exit code of redis-cli is 0 even for an error, so the answer is compared.
+    command=("sh", "-c", f'REDISCLI_AUTH="$(cat {SECRETS}/password)" redis-cli ping | grep -q PONG'),
+    interval_seconds=5,
+)
+"""How a server is looked at."""
+
+
 class Redis(Service):
-    """The cache server; every write is on disk within a second, and a snapshot is made from time to time."""
+    """The cache server."""
 
     name = "redis"
     area = "data"
@@ -32,13 +53,9 @@ class Redis(Service):
     def container(self, platform: Platform) -> Container:
         """Return the server's container."""
         limits = self.settings.redis
-        configuration = (
-            "bind * -::*\nprotected-mode yes\ndir /data\nappendonly yes\nappendfsync everysec\nsave 900 1 300 100 60 10000\n"
-            f"maxmemory {limits.max_memory_mb}mb\nmaxmemory-policy {limits.eviction}\ninclude {SECRETS}/password.conf\n"
-        )
         return Container(
             command=("docker-entrypoint.sh", "redis-server", f"{FILES}/redis.conf"),
-            files={"redis.conf": configuration},
+            files={"redis.conf": configuration(limits.max_memory_mb, limits.eviction)},
             secrets={
                 "password": platform.secret(PASSWORD),
                 "password.conf": pulumi.Output.concat(
@@ -46,14 +63,9 @@ class Redis(Service):
                     *("user answers on >", platform.secret(ANSWERS_PASSWORD), " ~answer:* -@all +get +set\n"),
                 ),
             },
-            health=Health(
-                # The exit code of redis-cli is 0 even for an error, so the answer is compared.
-                command=("sh", "-c", f'REDISCLI_AUTH="$(cat {SECRETS}/password)" redis-cli ping | grep -q PONG'),
-                interval_seconds=5,
-            ),
+            health=HEALTH,
             networks=(Network.CACHE, Network.DATA),
             volumes=(DataVolume(name="redis-data", path="/data"),),
             user="999",
-            # A snapshot copies changed pages: up to twice the data.
-            memory_mb=limits.max_memory_mb * 2 + 64,
+            memory_mb=container_memory_mb(limits.max_memory_mb),
         )

@@ -152,7 +152,7 @@ def _job(service: Service) -> dict[str, Any]:
         "static_configs": [
             {
                 "targets": [f"{metrics.host or service.name}:{metrics.port}"],
-                "labels": {"__metrics_path__": metrics.path},
+                "labels": _target_labels(metrics),
             }
             for metrics in measured
         ],
@@ -172,6 +172,15 @@ def _job(service: Service) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def _target_labels(metrics: Metrics) -> dict[str, str]:
+    told = (
+        {"__param_target": metrics.target, "instance": metrics.target.rpartition("/")[2].partition(":")[0]}
+        if metrics.target
+        else {}
+    )
+    return {"__metrics_path__": metrics.path, **told}
 
 
 def _probes(probes: Mapping[str, str], interval: int) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def test_a_webhook_is_answered_by_a_model_through_a_worker(platform: Deployed) -
 
 @pytest.mark.spec("RED-06", "RED-12")
 def test_an_execution_waits_through_full_memory_until_a_worker_comes(platform: Deployed) -> None:
+    """The cache's memory is filled, and then the queue's own, which drops nothing and refuses more."""
     worker, answers = platform.container("n8n-worker"), []
     headers = key(platform)
     evicted = int(redis(platform, "INFO", "stats").partition("evicted_keys:")[2].split()[0])
@@ -102,7 +103,7 @@ def test_an_execution_waits_through_full_memory_until_a_worker_comes(platform: D
         caller = threading.Thread(target=lambda: answers.append(ask(platform, **headers)))
         caller.start()
         deadline = time.monotonic() + 30
-        while redis(platform, "-n", "2", "LLEN", "bull:jobs:wait") != "1":
+        while redis(platform, "LLEN", "bull:jobs:wait", server="redis-queue") != "1":
             assert time.monotonic() < deadline, "the execution is not in the queue"
             time.sleep(0.2)
         fill = (
@@ -111,9 +112,13 @@ def test_an_execution_waits_through_full_memory_until_a_worker_comes(platform: D
         )
         platform.run("redis", "sh", "-c", fill)
         assert int(redis(platform, "INFO", "stats").partition("evicted_keys:")[2].split()[0]) > evicted
-        assert redis(platform, "-n", "2", "LLEN", "bull:jobs:wait") == "1"
+        refused = platform.container("redis-queue").exec_run(["sh", "-c", fill.replace(" >/dev/null", "")])
+        assert b"OOM command not allowed" in refused.output
+        assert redis(platform, "LLEN", "bull:jobs:wait", server="redis-queue") == "1"
+        assert "evicted_keys:0" in redis(platform, "INFO", "stats", server="redis-queue")
     finally:
         redis(platform, "-n", "3", "FLUSHDB")
+        redis(platform, "-n", "3", "FLUSHDB", server="redis-queue")
         worker.start()
     caller.join(timeout=90)
     assert [answer.status_code for answer in answers] == [200]

@@ -14,9 +14,10 @@ def sql(platform: Deployed, database: str, query: str) -> str:
     return platform.run("postgres", "psql", "-U", "postgres", "-d", database, "-Atc", query).strip()
 
 
-def redis(platform: Deployed, *command: str) -> str:
+def redis(platform: Deployed, *command: str, server: str = "redis") -> str:
+    """Ask a Redis as its own administrator."""
     script = 'export REDISCLI_AUTH="$(cat /run/secrets/password)"; exec redis-cli "$@"'
-    return platform.run("redis", "sh", "-c", script, "sh", *command).strip()
+    return platform.run(server, "sh", "-c", script, "sh", *command).strip()
 
 
 @pytest.mark.spec("BASE-04", "SSO-02")

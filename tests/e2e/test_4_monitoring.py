@@ -150,7 +150,11 @@ def test_every_target_is_measured(platform: Deployed) -> None:
 @pytest.mark.spec("BASE-07", "TLS-10", "MET-02")
 def test_measurements_are_of_the_real_thing(platform: Deployed) -> None:
     becomes(platform, "pg_up", {"postgres-exporter": 1})
-    becomes(platform, "redis_up", {"redis-exporter": 1})
+    becomes(platform, "sum by (instance, job) (redis_up)", {"redis-exporter": 1})
+    assert query(platform, 'count(redis_up{instance=~"redis|redis-queue"} == 1)') == {"": 2}
+    # Each is asked for its own: the queue drops nothing, whatever its memory.
+    maximum = 'redis_memory_max_bytes{instance="redis-queue"}'
+    assert query(platform, maximum)["redis-exporter"] == platform.settings.n8n.queue_memory_mb << 20
     assert query(platform, 'count(pg_stat_database_numbackends{datname=~"keycloak|open-webui"})') == {"": 2}
     becomes(platform, "min(probe_success)", {"": 1})
     assert query(platform, "min(probe_ssl_earliest_cert_expiry) - time() > 86400")
@@ -423,7 +427,9 @@ def test_what_stops_reaches_the_receiver_within_two_minutes(platform: Deployed, 
     assert alert["annotations"]["runbook"] == f"docs/runbooks/{name}.md"
     # The text has been filled in: no template is left.
     assert "{{" not in json.dumps(alert["annotations"])
-    assert "redis-exporter:9121" in alert["annotations"]["description"]
+    assert alert["annotations"]["description"].startswith(
+        "Prometheus gets no measurements of redis-exporter from redis"
+    )
     assert {each["labels"]["service"] for each in page["alerts"]} == {"open-webui"}
     # Its end is told, too.
     wait_for(receiver, "/", '"status":"resolved"', 180)

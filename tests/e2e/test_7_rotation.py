@@ -151,7 +151,7 @@ def test_secrets_are_rotated_under_load(platform: Deployed, browser: Browser, pe
             "webhook",
             lambda client: client.post(f"{automation}/webhook/ask", json={"question": "?"}, headers=webhook),
             200,
-            frozenset({"n8n", "n8n-worker", "redis", "postgres", "ollama"}),
+            frozenset({"n8n", "n8n-worker", "redis-queue", "postgres", "ollama"}),
         ),
         # The proxy in front believes in the sign-in proxy as long as n8n answers through it.
         Client("sign-in", lambda client: client.get(automation), 302, frozenset({"sign-in-proxy", "n8n"})),

@@ -31,6 +31,7 @@ DATA = (
     "postgres-data",
     "prometheus-data",
     "redis-data",
+    "redis-queue-data",
     "vault-data",
     "vault-key",
 )

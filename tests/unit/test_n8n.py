@@ -24,7 +24,7 @@ def test_every_process_uses_postgresql_and_the_queue() -> None:
         assert told["DB_TYPE"] == "postgresdb"
         assert told["DB_POSTGRESDB_DATABASE"] == told["DB_POSTGRESDB_USER"] == "n8n"
         assert told["EXECUTIONS_MODE"] == "queue"
-        assert (told["QUEUE_BULL_REDIS_HOST"], told["QUEUE_BULL_REDIS_DB"]) == ("redis", "2")
+        assert told["QUEUE_BULL_REDIS_HOST"] == "redis-queue"
         files = secret_files(plan, name)
         for secret in ("DB_POSTGRESDB_PASSWORD", "QUEUE_BULL_REDIS_PASSWORD", "N8N_ENCRYPTION_KEY"):
             assert told[f"{secret}_FILE"].removeprefix("/run/secrets/") in files
@@ -34,11 +34,14 @@ def test_every_process_uses_postgresql_and_the_queue() -> None:
 
 
 @pytest.mark.spec("RED-06", "RED-12")
-def test_redis_drops_nothing_that_waits() -> None:
-    assert parse({}).redis.eviction == "volatile-lru"
-    with pytest.raises(SettingsError, match='redis-eviction is "allkeys-lru", which would drop waiting executions'):
-        parse({"redis-eviction": "allkeys-lru"})
-    assert parse({"redis-eviction": "allkeys-lru", "n8n-deploy": False}).redis.eviction == "allkeys-lru"
+def test_the_queue_drops_nothing_whatever_the_cache_does() -> None:
+    plan = variant("dev", redis_eviction="allkeys-lru", n8n_queue_memory_mb=77)
+    assert "maxmemory-policy allkeys-lru\n" in uploads(plan, "redis")["redis.conf"]
+    queue = uploads(plan, "redis-queue")["redis.conf"]
+    assert "maxmemory 77mb\nmaxmemory-policy noeviction\n" in queue
+    assert "appendonly yes\nappendfsync everysec\n" in queue
+    assert container(plan, "redis-queue")["memory"] == 2 * 77 + 64
+    assert not any("redis-queue" in resource.name for resource in variant("dev", n8n_deploy=False).resources)
 
 
 def test_workers_follow_the_settings() -> None:

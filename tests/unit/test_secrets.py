@@ -104,7 +104,8 @@ def test_every_secret_has_a_period_or_a_reason(stack: str, built: bool) -> None:
         "replacement": "periodic",
         "reason": "",
     }
-    assert {"n8n", "n8n-worker", "open-webui", "redis"} <= set(rotations["redis-password"]["services"])
+    assert {"open-webui", "redis", "redis-exporter"} == set(rotations["redis-password"]["services"])
+    assert {"n8n", "n8n-worker", "redis-queue", "redis-exporter"} == set(rotations["redis-queue-password"]["services"])
 
 
 @pytest.mark.spec("VLT-13")

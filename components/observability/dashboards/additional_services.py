@@ -36,7 +36,7 @@ def dashboard(sources: Sources) -> Dashboard:
         "Pages behind the proxy, databases, sign-in, alerts, and the monitoring itself.",
         [
             state("PostgreSQL", "pg_up"),
-            state("Redis", "redis_up"),
+            state("Redis", "min(redis_up)"),
             state("Keycloak", 'up{job="keycloak"}'),
             state("Alertmanager", 'up{job="alertmanager"}'),
             number("Alerts", FIRING, "none", NONE_ALLOWED),
@@ -86,12 +86,17 @@ def dashboard(sources: Sources) -> Dashboard:
             ),
         ],
         [
-            curves("Redis: memory", "bytes", Query("redis_memory_used_bytes", "used"), steps=rising(full * 0.8, full)),
-            curves("Redis: commands", "ops", Query(f"rate(redis_commands_processed_total{RATE})", "commands")),
+            curves(
+                "Redis: memory",
+                "bytes",
+                Query("redis_memory_used_bytes", "{{instance}}"),
+                steps=rising(full * 0.8, full),
+            ),
+            curves("Redis: commands", "ops", Query(f"rate(redis_commands_processed_total{RATE})", "{{instance}}")),
             curves(
                 "Redis: found",
                 "percent",
-                Query(HIT_RATIO, "share"),
+                Query(HIT_RATIO, "{{instance}}"),
                 steps=falling(50, 80),
                 maximum=100,
                 about="Of what was asked for.",

@@ -41,7 +41,7 @@ def dashboard(sources: Sources) -> Dashboard:
             number("Targets down", "count(up == 0) or vector(0)", "none", NONE_ALLOWED),
             number("Alerts", FIRING, "none", NONE_ALLOWED),
             state("PostgreSQL", "pg_up"),
-            state("Redis", "redis_up"),
+            state("Redis", "min(redis_up)"),
         ],
         [
             curves("Processor", "percent", Query(CPU, "used"), steps=processor, maximum=100),
@@ -94,7 +94,7 @@ def dashboard(sources: Sources) -> Dashboard:
                 "Memory of the services that measure it",
                 "bytes",
                 Query("sum by (job) (process_resident_memory_bytes)", "{{job}}"),
-                Query("redis_memory_used_rss_bytes", "redis"),
+                Query("redis_memory_used_rss_bytes", "{{instance}}"),
                 Query("sum(jvm_memory_used_bytes)", "keycloak (Java's own)"),
             ),
         ],

@@ -98,7 +98,7 @@ def dashboard(sources: Sources) -> Dashboard:
             curves(
                 "What the chat keeps in Redis",
                 "short",
-                Query('redis_db_keys{db=~"db[01]"}', "{{db}}"),
+                Query('redis_db_keys{instance!="redis-queue",db=~"db[01]"}', "{{db}}"),
                 about="Entries: db0 sessions, db1 websockets.",
             ),
             curves(
