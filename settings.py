@@ -217,6 +217,15 @@ class Postgres(Model):
     idle_transaction_timeout_seconds: int = Field(
         60, ge=1, le=86_400, description="Seconds after which a transaction that does nothing is ended."
     )
+    statement_timeout_seconds: int = Field(
+        30, ge=0, le=86_400, description="Seconds after which a statement of a service is broken off; 0 for never."
+    )
+    lock_timeout_seconds: int = Field(
+        30,
+        ge=0,
+        le=86_400,
+        description="Seconds that a statement of a service waits for a lock; 0 for as long as it takes.",
+    )
     memory_mb: int = Field(1024, ge=256, le=1_048_576, description="Memory limit of PostgreSQL, in MiB.")
 
     @model_validator(mode="after")

@@ -55,6 +55,9 @@ class Postgres(Service):
             "max_connections": limits.max_connections,
             "shared_buffers": f"{limits.shared_buffers_mb}MB",
             "idle_in_transaction_session_timeout": f"{limits.idle_transaction_timeout_seconds}s",
+            # For services and people; the job below lifts them from the superuser, whose copies and repairs take their time.
+            "statement_timeout": f"{limits.statement_timeout_seconds}s",
+            "lock_timeout": f"{limits.lock_timeout_seconds}s",
             "password_encryption": "scram-sha-256",
             "log_connections": "off",
         }
@@ -125,6 +128,7 @@ def _script(databases: Sequence[Database], secrets: Mapping[str, str]) -> str:
     # Names and passwords are of letters, digits and hyphens only.
     lines = [
         "\\set ON_ERROR_STOP on",
+        *(f"ALTER ROLE postgres SET {limit} = 0;" for limit in ("statement_timeout", "lock_timeout")),
         *_role(names.DATABASE_USER, "CREATEROLE"),
         f"ALTER ROLE \"{names.DATABASE_USER}\" PASSWORD '{secrets[names.DATABASE_SECRET]}';",
     ]

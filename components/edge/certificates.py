@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_tls as tls
 
+from components.edge import own_certificate
 from components.secrets.rotation import Replacement, Rotation
-from settings import Settings, SettingsError, named_file
+from settings import Settings
 
 AUTHORITY = Rotation(
     replacement=Replacement.FORCED,
     reason="people's machines trust the authority of this key, and would have to install another one.",
 )
+
+COMMON_NAME_LENGTH = 64
+"""Most characters of a certificate's common name (RFC 5280, ub-common-name)."""
 
 AUTHORITY_HOURS = 3650 * 24
 """Ten years: people install the authority on their machines once."""
@@ -47,8 +51,7 @@ class Certificates(pulumi.ComponentResource):
         self.rotations: dict[str, Rotation] = {}
         """How the private keys are rotated; each with its certificate."""
         if chosen.source == "files":
-            certificate = _read("certificates-certificate-file", chosen.certificate_file)
-            key = _read("certificates-key-file", chosen.key_file)
+            certificate, key = own_certificate.read(chosen.certificate_file, chosen.key_file, hosts)
             self.authority = pulumi.Output.from_input(certificate)
             self.bundle = pulumi.Output.secret(f"{certificate.rstrip()}\n{key}")
         else:
@@ -73,7 +76,10 @@ class Certificates(pulumi.ComponentResource):
             f"{name}-request",
             tls.CertRequestArgs(
                 private_key_pem=key.private_key_pem,
-                subject=tls.CertRequestSubjectArgs(common_name=hosts[0]),
+                subject=tls.CertRequestSubjectArgs(
+                    # It is only shown; longer ones are refused (RFC 5280, appendix A: ub-common-name).
+                    common_name=hosts[0] if len(hosts[0]) <= COMMON_NAME_LENGTH else "AI Kit"
+                ),
                 dns_names=[*hosts],
                 ip_addresses=[*addresses] or None,
             ),
@@ -169,10 +175,3 @@ def _authority(options: pulumi.ResourceOptions) -> _Authority:
         options,
     )
     return _Authority(certificate=authority.cert_pem, key=key.private_key_pem)
-
-
-def _read(setting: str, file: str) -> str:
-    try:
-        return named_file(file).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError((f"{setting} is {file!r}, which cannot be read as PEM: {error}.",)) from error

@@ -1,13 +1,18 @@
 """The models, as the chat and the programs on the internal network reach them."""
 
+import io
 import json
+import tarfile
 import time
+from collections.abc import Iterator
 
 import pytest
 
+from operations.project import Project
 from tests.e2e.conftest import Deployed, Person
 from tests.e2e.test_3_services import crash
 from tests.e2e.test_4_monitoring import becomes
+from toolchain.small_model import small_model
 
 ASK = """
 import json, sys, threading, time, urllib.request
@@ -138,6 +143,80 @@ def test_a_document_is_found_by_its_meaning(person: Person) -> None:
         "postgres", "psql", "-U", "postgres", "-d", "open-webui", "-Atc", "SELECT text FROM document_chunk"
     )
     assert "painted green" in stored
+
+
+READER = "reader"
+"""The small model, which speaks English: what the tests' own says means nothing."""
+
+ABOUT_DOCUMENTS = """async ([model, documents, question]) => {
+    const headers = {Authorization: 'Bearer ' + localStorage.token};
+    const files = [];
+    for (const [name, text] of Object.entries(documents)) {
+        const form = new FormData();
+        form.append('file', new Blob([text]), name);
+        const sent = await fetch('/api/v1/files/?process_in_background=false', {method: 'POST', headers, body: form});
+        files.push({type: 'file', id: (await sent.json()).id, name});
+    }
+    const ask = async (attached) => {
+        const answer = await fetch('/api/chat/completions', {
+            method: 'POST',
+            headers: {...headers, 'Content-Type': 'application/json'},
+            body: JSON.stringify({model, stream: true, messages: [{role: 'user', content: question}], files: attached}),
+        });
+        return [answer.status, await answer.text()];
+    };
+    return {without: await ask([]), with: await ask(files)};
+}"""
+"""Uploads documents and asks a question, first without them and then with all of them."""
+
+
+@pytest.fixture
+def reader(platform: Deployed) -> Iterator[str]:
+    """Give Ollama the small model, and take it away again."""
+    path = small_model(Project().cache, lambda _: None)
+    files = {"reader.gguf": path.read_bytes()}
+    files["Modelfile"] = b"FROM /root/.ollama/reader.gguf\nPARAMETER temperature 0\nPARAMETER num_predict 60\n"
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    assert platform.container("ollama").put_archive("/root/.ollama", buffer.getvalue())
+    platform.run("ollama", "ollama", "create", READER, "-f", "/root/.ollama/Modelfile")
+    platform.run("ollama", "rm", *(f"/root/.ollama/{name}" for name in files))
+    yield f"{READER}:latest"
+    platform.run("ollama", "ollama", "rm", READER)
+
+
+@pytest.mark.spec("BASE-06", "OLL-05")
+def test_a_question_about_documents_is_answered_from_them(reader: str, person: Person) -> None:
+    """Three documents, of which one has the answer; the model does not know it without them."""
+    documents = {
+        "lighthouse.txt": "The lighthouse of Ithaca was painted green in 1911 by a painter called Nikos.",
+        "bakery.txt": "The bakery opens at seven and sells bread with olives.",
+        "ferry.txt": "The ferry to the mainland leaves on Mondays and takes three hours.",
+    }
+    person.sign_in(person.platform.url("chat"), "admin")
+    person.page.locator("#chat-input").wait_for()
+    question = "Which colour was the lighthouse of Ithaca painted?"
+    said = person.page.evaluate(ABOUT_DOCUMENTS, [reader, documents, question])
+
+    def told(answer: tuple[int, str]) -> tuple[str, str]:
+        """Return what the model says, and the names of the documents that it was given."""
+        status, text = answer
+        assert status == 200, text
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+        words = [event["choices"][0]["delta"].get("content") or "" for event in events if event.get("choices")]
+        sources = [event["sources"] for event in events if event.get("sources")]
+        return "".join(words).lower(), json.dumps(sources)
+
+    without, nothing = told(said["without"])
+    answered, sources = told(said["with"])
+    assert (nothing, "green" in without) == ("[]", False), without
+    assert "green" in answered, answered
+    assert "painted green in 1911" in sources
+    assert "lighthouse.txt" in sources
 
 
 TWICE = """

@@ -35,6 +35,20 @@ def test_each_service_has_a_database_and_cannot_enter_another(platform: Deployed
     assert sql(platform, "keycloak", "SELECT count(*) FROM realm WHERE name = 'aikit'") == "1"
 
 
+@pytest.mark.spec("BASE-04")
+def test_what_a_service_asks_of_the_database_ends_in_time(platform: Deployed) -> None:
+    """The limits are in force for a service's role, and not for the superuser."""
+    shown = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout')"
+    assert sql(platform, "postgres", shown) == "0|0"
+    password = platform.run("n8n", "cat", "/run/secrets/database-password")
+    asked = platform.container("postgres").exec_run(
+        ["psql", "--host=127.0.0.1", "--username=n8n", "--dbname=n8n", "-Atc", shown],
+        environment={"PGPASSWORD": password},
+    )
+    assert asked.output.decode().strip() == "30s|30s"
+    assert sql(platform, "postgres", "SHOW idle_in_transaction_session_timeout") == "1min"
+
+
 @pytest.mark.spec("BASE-06")
 def test_vectors_are_found_by_distance(platform: Deployed) -> None:
     query = (

@@ -1,14 +1,21 @@
 """The graph as a whole: what must hold for every container, route, client and secret."""
 
 import configparser
+import datetime
 import functools
 import ipaddress
 import json
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from components.context import INTERNAL
 from components.identity import access
@@ -358,19 +365,79 @@ def test_the_certificate_names_every_public_host() -> None:
         assert leaf.properties["earlyRenewalHours"] == 30 * 24
 
 
-@pytest.mark.spec("TLS-06")
-def test_own_certificate_files_take_the_place_of_the_generated_ones(tmp_path: Any) -> None:
-    (tmp_path / "chain.pem").write_text("-----BEGIN CERTIFICATE-----\n")
-    (tmp_path / "key.pem").write_text("-----BEGIN PRIVATE KEY-----\n")
-    plan = variant(
-        "dev",
-        certificates_source="files",
-        certificates_certificate_file=str(tmp_path / "chain.pem"),
-        certificates_key_file=str(tmp_path / "key.pem"),
+def own_certificate(folder: Path, *names: str, days: int = 90, begin: int = -1) -> dict[str, Any]:
+    """Make a certificate of someone's own, and return the settings that name its files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "own")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now + datetime.timedelta(days=begin))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
+        .sign(key, hashes.SHA256())
     )
+    (folder / "chain.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    return {
+        "certificates_source": "files",
+        "certificates_certificate_file": str(folder / "chain.pem"),
+        "certificates_key_file": str(folder / "key.pem"),
+    }
+
+
+@pytest.mark.spec("TLS-06")
+def test_own_certificate_files_take_the_place_of_the_generated_ones(tmp_path: Path) -> None:
+    plan = variant("dev", **own_certificate(tmp_path, "*.localhost"))
     assert "certificate" not in {item.name for item in of_type(plan, "LocallySignedCert")}, (
         "only those for inside are made"
     )
+
+
+@pytest.mark.spec("TLS-06", "OPS-02")
+def test_an_own_certificate_that_the_proxy_could_not_use_is_refused_before(tmp_path: Path) -> None:
+    good = own_certificate(tmp_path, "*.localhost")
+
+    def refused(**values: Any) -> str:
+        with pytest.raises(SettingsError) as caught:
+            variant("dev", **{**good, **values})
+        return str(caught.value)
+
+    own_certificate(tmp_path, "chat.localhost", "*.example.org")
+    said = refused()
+    assert "which is for *.example.org, chat.localhost, but not for" in said
+    assert "auth.localhost" in said
+    assert "chat.localhost," not in said.partition("but not for")[2]
+    own_certificate(tmp_path, "*.localhost", days=-1, begin=-9)
+    assert "and not now" in refused()
+    other = tmp_path / "other"
+    other.mkdir()
+    own_certificate(other, "*.localhost")
+    assert "is for another key" in refused(certificates_key_file=str(other / "key.pem"))
+    (tmp_path / "chain.pem").write_text("-----BEGIN CERTIFICATE-----\n")
+    assert "which has no certificate in PEM" in refused()
+    own_certificate(tmp_path, "*.localhost")
+    (tmp_path / "key.pem").write_text("no key")
+    assert "which has no private key in PEM without a passphrase" in refused()
+    assert "cannot be read as PEM" in refused(certificates_key_file=str(tmp_path / "none.pem"))
+
+
+@pytest.mark.spec("TLS-06")
+def test_a_long_domain_has_a_certificate() -> None:
+    """A common name has 64 characters at most; which hosts it is for stands elsewhere."""
+    domain = f"{'a' * 40}.{'b' * 40}.example.org"
+    (request,) = [
+        item for item in of_type(variant("dev", domain=domain), "CertRequest") if item.name == "certificate-request"
+    ]
+    assert request.properties["subject"] == {"commonName": "AI Kit"}
+    assert f"chat.{domain}" in cast("list[str]", request.properties["dnsNames"])
+    (request,) = [item for item in of_type(planned("dev"), "CertRequest") if item.name == "certificate-request"]
+    assert request.properties["subject"] == {"commonName": "localhost"}
 
 
 @pytest.mark.spec("HAP-01", "HAP-02", "HAP-06", "TLS-07")
@@ -382,6 +449,7 @@ def test_the_proxys_configuration_follows_the_settings() -> None:
     checks = "check inter 3s fastinter 1s fall 3 rise 2 init-addr none resolvers docker"
     for expected in (checks, "gt 42", "maxconn 3", "max-age=86400", "ssl-min-ver TLSv1.2"):
         assert expected in text
+    assert "sc_http_req_rate(0) gt 100\n" in uploads(planned("prod"), "haproxy")["haproxy.cfg"]
 
 
 def uploads(plan: Plan, service: str) -> dict[str, str]:
