@@ -3,7 +3,12 @@
 import pulumi
 
 import settings
-from components.images import Machine
 from components.platform import deploy
+from operations import plain
 
-deploy(settings.load(pulumi.get_stack()), Machine(), pulumi.get_stack())
+try:
+    chosen = settings.load(pulumi.get_stack())
+    deploy(chosen, plain.machine(chosen), pulumi.get_stack())
+except settings.SettingsError as error:
+    # A sentence for each, and no traceback: nothing in the program is at fault.
+    raise pulumi.RunError("\n".join(error.problems)) from None

@@ -444,8 +444,8 @@ def test_a_long_domain_has_a_certificate() -> None:
 def test_the_proxys_configuration_follows_the_settings() -> None:
     plan = variant("dev", edge_requests_per_10_seconds=42, ollama_requests_in_flight=3, edge_hsts_days=1)
     files = next(item for item in of_type(plan, "Container") if item.name == "haproxy-files")
-    uploads: Any = files.properties["uploads"]
-    text = next(item["content"] for item in uploads if item["file"].endswith("haproxy.cfg"))
+    carried: Any = files.properties["uploads"]
+    text = next(item["content"] for item in carried if item["file"].endswith("haproxy.cfg"))
     checks = "check inter 3s fastinter 1s fall 3 rise 2 init-addr none resolvers docker"
     for expected in (checks, "gt 42", "maxconn 3", "max-age=86400", "ssl-min-ver TLSv1.2"):
         assert expected in text
