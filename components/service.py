@@ -50,7 +50,9 @@ NOT_UPDATABLE = ["healthcheck", "tmpfs", "init", "cpuPeriod", "cpuQuota", "rm"]
 """Properties whose change the Docker provider reports as done without doing it; they replace the container instead."""
 
 PROCESS_LIMIT = 4096
-"""Processes and threads of one container's user. The Docker provider has no pids limit, so it is set as a resource limit."""
+"""Processes and threads of a container's user, those of other containers in which the same number is a user counted along.
+
+The Docker provider has no pids limit, which would be each container's own; this resource limit (RLIMIT_NPROC) is not applied to root."""
 
 
 class Network(StrEnum):
