@@ -17,6 +17,9 @@ SERVICE_LABEL = "aikit.service"
 DATA_LABEL = "aikit.data"
 """Label of the volumes that hold what people made."""
 
+BUILT, BASE = "aikit/", "aikit/base"
+"""What the names of images begin with that were built here, and the name of those that they start from."""
+
 HEALTHY = frozenset({"healthy", "running", "done"})
 """Health words that ask for nothing."""
 
@@ -204,8 +207,26 @@ class StackInDocker:
             _gone_is_fine(lambda volume: volume.remove(), volume)
             report(f"removed volume {volume.name}")
 
-    def remove_images(self, names: Iterable[str], report: Callable[[str], None]) -> None:
-        """Remove images that no container uses."""
+    def remove_built(self, names: Iterable[str], report: Callable[[str], None]) -> None:
+        """Remove images that were built, also those of earlier versions; base images go with the last that starts from them.
+
+        What a container uses is kept, and said.
+
+        Args:
+            names: of the present ones, with their tags.
+            report: takes a line for each.
+        """
+        repositories = {_repository(name) for name in names if name.startswith(BUILT)}
+        self._remove_images((tag for tag in self._built() if _repository(tag) in repositories), report)
+        left = self._built()
+        if repositories and all(_repository(tag) == BASE for tag in left):
+            self._remove_images(left, report)
+
+    def _built(self) -> list[str]:
+        listed: list[dict[str, Any]] = self._client.api.images()
+        return [str(tag) for each in listed for tag in each["RepoTags"] or () if str(tag).startswith(BUILT)]
+
+    def _remove_images(self, names: Iterable[str], report: Callable[[str], None]) -> None:
         for name in sorted(set(names)):
             try:
                 self._client.images.remove(name)
@@ -215,6 +236,10 @@ class StackInDocker:
                 report(f"kept image {name}: {error.explanation or error}")
             else:
                 report(f"removed image {name}")
+
+
+def _repository(image: str) -> str:
+    return image.rpartition(":")[0]
 
 
 def _health(listed: dict[str, Any]) -> str:

@@ -337,7 +337,7 @@ def destroy(options: Options, *, data: bool, keep_images: bool) -> Exit:
             ready.in_docker.remove_networks(_indented)
             ready.in_docker.remove_volumes(_indented, data=data)
             if not keep_images:
-                ready.in_docker.remove_images((name for name in images if name.startswith("aikit/")), _indented)
+                ready.in_docker.remove_built(images, _indented)
             if data:
                 session.stack.workspace.remove_stack(options.stack, force=True)
             elif targets := before.in_docker():

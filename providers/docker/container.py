@@ -222,6 +222,8 @@ class Container(ResourceType[DockerClient]):
             changes[name] = host[key] // unit or outputs.get(name) or None
             if not host[key] and outputs.get(name):
                 changes[name] = None
+        for name, key in (("cpuSet", "CpusetCpus"), ("cpuPeriod", "CpuPeriod"), ("cpuQuota", "CpuQuota")):
+            changes[name] = host[key] or None
         # Without a value of its own, Docker allows as much swap again as memory.
         if outputs.get("memorySwap") or host["MemorySwap"] not in {0, -1, 2 * host["Memory"]}:
             changes["memorySwap"] = host["MemorySwap"] // MEBIBYTE if host["MemorySwap"] > 0 else host["MemorySwap"]

@@ -348,13 +348,13 @@ def test_drift_tells_what_was_changed_by_hand_and_nothing_else(stack: Tiny, monk
     state = stack.state_file.read_bytes()
 
     app = stack.docker.containers.get(f"tiny-{stack.name}-app")
-    app.update(mem_limit="512m", memswap_limit="512m")
+    app.update(mem_limit="512m", memswap_limit="512m", cpuset_cpus="0", cpu_quota=50_000)
     changed = stack("drift", "--json")
     assert changed.code == 3, changed.err
     [difference] = json.loads(changed.out)["differences"]
     assert (difference["kind"], difference["name"], difference["by"]) == ("changed", "container app", "host")
     assert {"path": "memory", "expected": 256, "found": 512} in difference["properties"]
-    assert {item["path"] for item in difference["properties"]} == {"memory", "memorySwap"}
+    assert {item["path"] for item in difference["properties"]} == {"memory", "memorySwap", "cpuSet", "cpuQuota"}
     assert "memory: 512 instead of 256" in stack("drift").err
 
     stack.docker.containers.get(f"tiny-{stack.name}-other").remove(force=True)

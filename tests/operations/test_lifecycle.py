@@ -162,10 +162,25 @@ def test_destroy_leaves_neither_images_that_were_built_nor_volumes_without_a_nam
     assert unnamed.isdisjoint(str(volume.name) for volume in stack.docker.volumes.list())
     assert stack.docker.images.list(image)
     assert stack("up", "--yes").code == 0
-    gone = stack("destroy", "--yes", "--data")
+    # One of an earlier version, and one that somebody else's container uses.
+    stack.docker.images.get(image).tag(f"aikit/{stack.name}", "0")
+    (tmp_path / "image" / "Containerfile").write_text(f"FROM {tiny.IMAGE}\nVOLUME /other\n")
+    used, _ = stack.docker.images.build(
+        path=str(tmp_path / "image"), dockerfile="Containerfile", tag=f"aikit/{stack.name}:2"
+    )
+    container = stack.docker.containers.create(str(used.id))
+    try:
+        gone = stack("destroy", "--yes", "--data")
+    finally:
+        container.remove(v=True)
     assert gone.code == 0
-    assert f"removed image {image}" in gone.err
-    assert not stack.docker.images.list(image)
+    for number in (0, 1):
+        assert f"removed image aikit/{stack.name}:{number}" in gone.err
+    assert f"kept image aikit/{stack.name}:2" in gone.err
+    assert [tag for each in stack.docker.images.list(f"aikit/{stack.name}") for tag in each.tags] == [
+        f"aikit/{stack.name}:2"
+    ]
+    stack.docker.images.remove(f"aikit/{stack.name}:2")
 
 
 def test_nothing_is_written_beside_the_state_that_nobody_reads(stack: Tiny) -> None:
