@@ -22,7 +22,8 @@ from settings import Accelerator, Settings, SettingsError
 
 HEALTH_SECONDS = 120
 """How long a container may be starting after a deployment; those that were made in it have started by then."""
-
+RESTART_SECONDS = 60
+"""How long a service may take to be healthy again that is started anew before a deployment."""
 
 NOTHING_TO_CHANGE = "nothing to change"
 """What a run says that found everything as it should be."""
@@ -369,6 +370,8 @@ def recover(session: Session, in_docker: StackInDocker) -> bool:
         in_docker.remove_containers([orphans], _indented)
     if any(network.id not in identifiers for network in in_docker.networks()):
         in_docker.remove_networks(_indented, keep=identifiers)
+    if any(f"{state.AUDIT}::" in urn for urn in known.unfinished()):
+        containers = _start_again(in_docker, containers, VAULT)
     if everything_runs(known, containers) and not known.pending:
         return False
     targets = known.in_docker()
@@ -382,6 +385,24 @@ def recover(session: Session, in_docker: StackInDocker) -> bool:
     if targets := targets or [str(resource["urn"]) for resource in known.resources[:1]]:
         _look_again(session, targets, clear_pending_creates=bool(known.pending))
     return True
+
+
+def _start_again(in_docker: StackInDocker, containers: list[Container], service: str) -> list[Container]:
+    """Start a service again that a killed run may have left halfway, and return the containers when it is healthy.
+
+    Vault does so with a log of accesses: where the request was cut off it is registered and in no list, until Vault starts anew.
+    """
+    for container in containers:
+        if container.service == service and container.status == "running":
+            say(f"starting {service} again, which an interrupted run left halfway")
+            container.raw.restart()
+    deadline = time.monotonic() + RESTART_SECONDS
+    while True:
+        found = in_docker.containers()
+        waiting = [each for each in found if each.service == service and each.health not in HEALTHY]
+        if not waiting or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
 
 
 def _need_logins(session: Session) -> None:

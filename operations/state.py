@@ -102,6 +102,7 @@ REMOTE_IMAGE = "docker:index/remoteImage:RemoteImage"
 NETWORK = "docker:index/network:Network"
 VOLUME = "docker:index/volume:Volume"
 PASSWORD = "random:index/randomPassword:RandomPassword"  # noqa: S105 -- a type token
+AUDIT = "vault:index/audit:Audit"
 GENERATION = "random:index/randomId:RandomId"
 """Which of its passwords a database has, which Vault makes."""
 KEY = "tls:index/privateKey:PrivateKey"

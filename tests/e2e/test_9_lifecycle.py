@@ -218,7 +218,7 @@ def test_a_first_up_that_is_killed_in_the_middle_of_vault_and_of_the_realm_is_fi
 ) -> None:
     """All of its processes end at once, as they do when the power fails; what they had made has no entry in the state."""
     aikit("destroy", "--yes", "--data", "--keep-images")
-    for prefix in ("vault:", "keycloak:", "keycloak:"):
+    for prefix in ("vault:index/audit", "vault:", "keycloak:", "keycloak:"):
         run = begin_up()
         wait_until_made(run, prefix)
         processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]
