@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from operations.console import reporter, say
 from operations.errors import Exit, Failure, tools
 from operations.locks import RunLock
 from operations.passphrase import passphrase
-from operations.progress import Progress
+from operations.progress import HEARTBEAT_SECONDS, Progress
 from operations.project import Project
 from operations.providers import ProviderServers
 from settings import PROJECT, Accelerator, OllamaModel, Settings, SettingsError
@@ -308,18 +308,28 @@ def _make(project: Project, chosen: origins.Origins) -> tuple["Machine", tuple[P
     from components.platform import Machine
 
     with ThreadPoolExecutor(max_workers=2 + len(RELEASES), thread_name_prefix="make") as executor:
-        bases: Mapping[str, Any] = {}
+        bases: Mapping[str, Future[str]] = {}
         if chosen.images.origin == "built":
             bases = {release: executor.submit(_base, release) for release in RELEASES}
         engine = executor.submit(_engine, project, chosen.engine.origin)
         small = None
         if chosen.models and chosen.models.origin == "package":
             small = executor.submit(_small_model, project)
+        made: dict[Future[Any], str] = {engine: "engine", **({small: "model"} if small else {})}
+        wait_for_all(made | {base: f"base image {release}" for release, base in bases.items()})
         return Machine(
             images=chosen.images.origin,
             bases={release: base.result() for release, base in bases.items()},
             small_model=small and small.result(),
         ), engine.result()
+
+
+def wait_for_all(made: Mapping[Future[Any], str]) -> None:
+    """Wait until everything is made, and say from time to time what is not: an engine takes minutes on a small machine."""
+    began = time.monotonic()
+    while waiting := wait(made, timeout=HEARTBEAT_SECONDS).not_done:
+        names = ", ".join(sorted(made[each] for each in waiting))
+        say(f"  still making {names} ({time.monotonic() - began:.0f} s)")
 
 
 def tell_accelerator(docker_info: Mapping[str, Any]) -> Accelerator:

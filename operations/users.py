@@ -374,9 +374,9 @@ def events(options: Options, *, username: str | None, count: int) -> Exit:
         return Exit.OK
     shown = table(f"What happened in stack {options.stack}", "when (UTC)", "what", "who", "of", "from", "")
     for event in found:
-        shown.add_row(
-            event.time, event.what, event.who, event.of, event.address, f"[red]{event.error}[/]" if event.error else ""
-        )
+        # Whoever is refused has chosen the name that is shown.
+        cells = (cell.replace("[", "\\[") for cell in (event.time, event.what, event.who, event.of, event.address))
+        shown.add_row(*cells, f"[red]{event.error}[/]" if event.error else "")
     results.print(shown)
     return Exit.OK
 
