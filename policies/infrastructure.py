@@ -15,6 +15,9 @@ LOCALLY_SIGNED = "tls:index/locallySignedCert:LocallySignedCert"
 BACKUP_LABEL = "aikit.backup"
 """Label of a container that backs data up: the names of the volumes in Docker, separated by commas."""
 
+DATA_NETWORKS = frozenset({"data", "vectors", "cache", "engine", "observability"})
+"""Networks, by a part of their names, from which nothing has to go anywhere."""
+
 RSA_BITS = 2048
 """Shortest RSA key; the provider's default is the same."""
 CURVES = frozenset({"P256", "P384", "P521"})
@@ -27,7 +30,7 @@ AUTHORITY_DAYS = 3653
 @reads("labels", "labels.label", "labels.value", "name")
 def _internal(subject: Subject) -> Iterator[Finding]:
     names = {labels(subject.properties).get("aikit.service", ""), subject.name, str(subject.properties.get("name", ""))}
-    if not any(name == "data" or name.endswith("-data") or name.startswith("data-") for name in names):
+    if not any(set(name.split("-")) & DATA_NETWORKS for name in names):
         return
     value = subject.properties.get("internal")
     if unknown(value):
@@ -35,7 +38,7 @@ def _internal(subject: Subject) -> Iterator[Finding]:
             text="Whether it is internal is not known before the deployment, so it was not judged", unknown=True
         )
     elif value is not True:
-        yield Finding(text="The network of the databases has a way out")
+        yield Finding(text="A network of databases or of the container engine has a way out")
 
 
 @reads("labels", "labels.label", "labels.value")
@@ -107,8 +110,8 @@ def _lifetime(subject: Subject) -> Iterator[Finding]:
 POLICIES: tuple[Policy, ...] = (
     Policy(
         id="data-network-internal",
-        title="The network of the databases has no way out",
-        description="A database that is broken into cannot send its data away.",
+        title="Networks of data have no way out",
+        description="A database, or what measures, that is broken into cannot send anything away.",
         cure="set internal on the network.",
         enforced="components/platform.py",
         severity=Severity.HIGH,

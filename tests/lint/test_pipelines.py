@@ -91,7 +91,7 @@ def test_every_command_of_a_pipeline_exists(where: str, arguments: list[str]) ->
             assert path.startswith("tests/"), where
 
 
-@pytest.mark.spec("CI-01", "CI-02", "CI-05")
+@pytest.mark.spec("CI-01", "CI-02", "CI-05", "OPS-05")
 @pytest.mark.parametrize("pipeline", ["deploy.yml|pull-request.yml|rotate.yml", ".gitlab-ci.yml", "Jenkinsfile"])
 def test_every_pipeline_does_the_same(pipeline: str) -> None:
     """Tests, plan against the target, compliance, and deployments to dev and to prod that come back by themselves if they fail."""
@@ -147,7 +147,30 @@ def test_what_runs_a_strangers_code_may_do_nothing() -> None:
             assert step["with"]["persist-credentials"] is False, where
 
 
-@pytest.mark.spec("CI-02")
+@pytest.mark.spec("CI-01", "CI-02", "CI-05")
+def test_what_starts_each_pipeline() -> None:
+    """Requests are judged, the main branch is deployed, a clock rotates; nothing else starts anything."""
+    started = {path.stem: workflow(path)["on"] for path in WORKFLOWS}
+    assert started == {
+        "pull-request": {"pull_request": None},
+        "comment": {"workflow_run": {"workflows": ["Pull request"], "types": ["completed"]}},
+        "deploy": {"push": {"branches": ["main"]}},
+        "rotate": {"schedule": [{"cron": "17 3 * * 1"}], "workflow_dispatch": {}},
+    }
+    assert workflow(ROOT / ".github" / "workflows" / "pull-request.yml")["name"] == "Pull request"
+    main = "$CI_COMMIT_BRANCH == $CI_DEFAULT_BRANCH"
+    request = '$CI_PIPELINE_SOURCE == "merge_request_event"'
+    assert gitlab()["workflow"]["rules"] == [{"if": request}, {"if": main}]
+    assert gitlab()["plan"]["rules"] == [{"if": request}]
+    deploy = f'{main} && $CI_PIPELINE_SOURCE != "schedule"'
+    assert [gitlab()[f"deploy-{stack}"]["rules"][0]["if"] for stack in ("dev", "prod")] == [deploy, deploy]
+    stages = dict(re.findall(r"stage\('([^']+)'\) \{\s+when \{ ([^\n]*) \}", (ROOT / "Jenkinsfile").read_text()))
+    assert stages["Plan"] == "changeRequest()"
+    for name in ("Deploy to dev", "Deploy to prod", "Rotate on dev", "Rotate on prod", "Approve"):
+        assert "branch 'main'" in stages[name], name
+
+
+@pytest.mark.spec("CI-02", "OPS-05")
 def test_production_needs_an_approval() -> None:
     """In each pipeline someone has to say yes, and dev comes first."""
     deploy = workflow(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"]

@@ -306,7 +306,11 @@ CASES = (
         type=NETWORK,
         name="data-network",
         good=({"name": "aikit-dev-data", "internal": True},),
-        bad=({"name": "aikit-dev-data"}, {"name": "aikit-dev-data", "internal": False}),
+        bad=(
+            {"name": "aikit-dev-data"},
+            {"name": "aikit-dev-data", "internal": False},
+            *({"name": f"aikit-dev-{name}"} for name in ("vectors", "cache", "engine", "observability")),
+        ),
         unknown=({"internal": UNKNOWN},),
     ),
     Case(
