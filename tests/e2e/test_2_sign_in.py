@@ -347,6 +347,9 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
     changed = next(each for each in kept if each["what"] == "update user")
     assert (changed["who"], changed["of"]) == ("the deployment", "users/ada")
     assert "edith" not in json.dumps(kept)
+    # Changes are counted, the new account among them.
+    made = 'sum by (job) (http_server_requests_seconds_count{method="POST",outcome="SUCCESS",uri="/admin/realms/{realm}/users"})'
+    wait_for(lambda: query(platform, made).get("keycloak", 0) >= len(listed))
     # A user name that is taken is no other person's.
     again = aikit("users", "add", "ada", "--email", "other@example.org", check=False)
     assert (again.returncode, "is taken" in again.stderr) == (2, True)

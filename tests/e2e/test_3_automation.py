@@ -47,8 +47,18 @@ def test_the_administrator_owns_the_samples_and_signs_out_of_everything(platform
     page.locator('[data-test-id="execute-workflow-button"]').click()
     page.get_by_text("Workflow executed successfully").first.wait_for()
     assert int(sql(platform, "workflows", "SELECT count(*) FROM starts")) >= 1
+    page.goto(platform.url("chat"))
+    page.locator("#chat-input").wait_for()
+    token = page.evaluate("() => localStorage.token")
     page.goto(f"{address}/signout")
     page.locator("#username").wait_for()
+    # The chat is told, too: what it gave is worth nothing any more.
+    deadline = time.monotonic() + 30
+    with platform.client() as client:
+        known = f"{platform.url('chat')}/api/v1/auths/"
+        while client.get(known, headers={"Authorization": f"Bearer {token}"}).status_code != 401:
+            assert time.monotonic() < deadline, "the chat's own token outlives the sign-out"
+            time.sleep(0.5)
     page.goto(platform.url("metrics"), wait_until="domcontentloaded")
     page.locator("#username").wait_for()
     # The next person at the same browser is another one.

@@ -445,13 +445,15 @@ def _partner(server: Server) -> None:
             "realm": PARTNER,
             "enabled": True,
             "sslRequired": "none",
-            "roles": {"realm": [{"name": "chief"}]},
+            "roles": {"realm": [{"name": "chief"}, {"name": "clerk"}]},
             "users": [
                 _employee("chloe", "chloe@partner.example", ["chief"]),
                 _employee("nina", "nina@partner.example"),
                 _employee("samuel", "samuel@partner.example", ["chief"]),
                 # Whoever runs another provider can give anyone's address to anyone.
                 _employee("mallory", "victor@example.org"),
+                _employee("eve", "edith@example.org", ["chief"]),
+                _employee("carl", "carl@partner.example", ["clerk"]),
             ],
             "clients": [
                 {
@@ -512,7 +514,7 @@ def partner(server: Server, tmp_path: Path) -> Generator[list[dict[str, Any]]]:
     inside = f"http://127.0.0.1:8080/realms/{PARTNER}"
     outside = f"{server.url}/realms/{PARTNER}"
     credentials = {"client_id": "aikit", "client_secret_file": str(tmp_path / "secret")}
-    roles = {"admin_value": "chief"}
+    roles = {"admin_value": "chief", "editor_value": "clerk"}
     yield [
         {
             "name": "partner",
@@ -581,6 +583,16 @@ def test_people_of_another_provider_come_in_but_not_as_someone_else(
     identity.up(identity_providers=partner, keycloak_multi_factor="admins")
     assert arrive("partner", "nina")[1]
     assert people.one("nina").role is Role.VIEWER
+    assert arrive("partner", "carl")[1]
+    assert people.one("carl").role is Role.EDITOR
+    # Also then an address of someone here opens nothing, and makes no second account.
+    visitor, code = arrive("partner", "eve")
+    assert (code, "kc-page-title" in visitor.page, "already exists" in visitor.page) == ("", True, True)
+    assert visitor.answer(submitAction="linkAccount") == ""
+    assert visitor.answer(password="eves password") == ""
+    edith = people.one("edith")
+    assert (edith.role, edith.providers) == (Role.EDITOR, ())
+    assert "eve" not in {person.username for person in people.all()}
     visitor, code = arrive("partner", "chloe")
     assert (people.one("chloe").role, code) == (Role.ADMIN, "")
     visitor.enrol()

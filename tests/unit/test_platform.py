@@ -597,6 +597,34 @@ def test_a_service_is_one_file_and_one_line() -> None:
     assert len({service.name for service in SERVICES}) == len(SERVICES)
 
 
+OIC_AUTH = frozenset(
+    (
+        *(
+            "clientId",
+            "clientSecret",
+            "serverConfiguration",
+            "disableSslVerification",
+            "userIdStrategy",
+            "groupIdStrategy",
+        ),
+        *(
+            "userNameField",
+            "fullNameFieldName",
+            "emailFieldName",
+            "groupsFieldName",
+            "properties",
+            "rootURLFromRequest",
+        ),
+        *("tokenFieldToCheckKey", "tokenFieldToCheckValue", "logoutFromOpenidProvider", "postLogoutRedirectUrl"),
+        *("sendScopesInTokenRequest", "tokenExpirationCheckDisabled", "allowTokenAccessWithoutOicSession"),
+    )
+)
+"""What Configuration as Code may say of ``securityRealm.oic``: parameters and setters of OicSecurityRealm in oic-auth."""
+
+ROLE_STRATEGY = frozenset({"name", "description", "pattern", "permissions", "entries", "templateName"})
+"""The same of a role: RoleDefinition in role-strategy."""
+
+
 @pytest.mark.spec("SSO-11", "SSO-12", "SSO-13", "SSO-23")
 def test_jenkins_is_configured_as_code_and_its_viewers_change_nothing() -> None:
     assert "jenkins-container" not in {item.name for item in of_type(planned("prod"), "Container")}
@@ -622,6 +650,10 @@ def test_jenkins_is_configured_as_code_and_its_viewers_change_nothing() -> None:
     assert "Job/Build" in roles["editor"]["permissions"]
     assert not {right for right in roles["editor"]["permissions"] if right.startswith(("Overall/Admin", "Credentials"))}
     assert roles["admin"]["permissions"] == ["Overall/Administer"]
+    # Names that the plugins bind (their sources of July 2026): one that they do not know would end Jenkins' start.
+    assert login.keys() <= OIC_AUTH
+    assert login["serverConfiguration"]["wellKnown"].keys() == {"wellKnownOpenIDConfigurationUrl", "scopesOverride"}
+    assert all(role.keys() <= ROLE_STRATEGY for role in roles.values())
     assert code["numExecutors"] == 0
     assert all(re.fullmatch(r"[a-z-]+:[0-9][\w.-]+", line) for line in files["plugins.txt"].split())
     made = container(plan, "jenkins")

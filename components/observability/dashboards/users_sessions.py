@@ -105,6 +105,16 @@ def dashboard(sources: Sources) -> Dashboard:
                 "Size of the databases", "bytes", Query('pg_database_size_bytes{datname=~"$database"}', "{{datname}}")
             ),
             curves(
+                "Changes by administrators",
+                "short",
+                Query(
+                    "sum(increase(http_server_requests_seconds_count"
+                    f'{{method!="GET",outcome="SUCCESS",uri=~"/admin/.+"}}{RATE}))',
+                    "changes",
+                ),
+                about="Of accounts, roles and clients, by commands and deployments; ./aikit users events lists them.",
+            ),
+            curves(
                 "Refused by the proxy",
                 "short",
                 Query(f'sum(increase(haproxy_frontend_requests_denied_total{{proxy="https"}}{RATE}))', "requests"),
