@@ -111,9 +111,16 @@ class _ThisMachine(httpx.HTTPTransport):
     """Connects to 127.0.0.1 whatever the host is, as browsers do for names below localhost; the name is still verified."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.extensions["sni_hostname"] = request.url.host
-        request.url = request.url.copy_with(host="127.0.0.1")
-        return super().handle_request(request)
+        # Another request, because the client looks at its own for the host that cookies are for.
+        return super().handle_request(
+            httpx.Request(
+                request.method,
+                request.url.copy_with(host="127.0.0.1"),
+                headers=request.headers,
+                stream=request.stream,
+                extensions={**request.extensions, "sni_hostname": request.url.host},
+            )
+        )
 
 
 @pytest.fixture(scope="package")

@@ -226,6 +226,8 @@ def test_secrets_are_rotated_under_load(platform: Deployed, browser: Browser, pe
     for client in clients:
         assert len(client.windows()) <= len(client.needs & replaced), json.dumps(report[client.name])
         assert len(client.tries) > 10
+        assert not client.tries[0][2], f"{client.name}: {client.tries[0][2]} before anything was rotated"
+        assert not client.tries[-1][2], f"{client.name}: {client.tries[-1][2]} at the end"
         # Redis, n8n and its worker are replaced one after the other; all else waits for one start.
         assert client.longest() < (150 if client.name == "webhook" else 60), json.dumps(report[client.name])
 
