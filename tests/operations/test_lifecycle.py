@@ -168,7 +168,7 @@ def test_destroy_leaves_neither_images_that_were_built_nor_volumes_without_a_nam
     used, _ = stack.docker.images.build(
         path=str(tmp_path / "image"), dockerfile="Containerfile", tag=f"aikit/{stack.name}:2"
     )
-    container = stack.docker.containers.create(str(used.id))
+    container = stack.docker.containers.create(str(used.id), ["sleep", "1"])
     try:
         gone = stack("destroy", "--yes", "--data")
     finally:
