@@ -39,6 +39,15 @@ ENCRYPTION = Rotation(
 )
 
 
+FIRST_ACCOUNT = "deployment@aikit.invalid"
+"""Address of the account that the chat's database begins with; the top-level domain is nobody's (RFC 2606)."""
+
+FIRST = Rotation(
+    replacement=Replacement.NEVER,
+    reason="it is read at the first start only, and opens nothing: the chat takes no passwords.",
+)
+
+
 class OpenWebui(Service):
     """The chat, with its people from Keycloak, its data in PostgreSQL and its sessions in Redis."""
 
@@ -121,6 +130,10 @@ class OpenWebui(Service):
                 "ENABLE_OAUTH_BACKCHANNEL_LOGOUT": "true",
                 # The chat's own token must not outlive the session that it comes from; its default is four weeks.
                 "JWT_EXPIRES_IN": f"{self.settings.keycloak.session_max_hours}h",
+                # Whoever came first would be an administrator, whatever their role. This account is there before them, and opens
+                # nothing: people sign in at Keycloak alone.
+                "WEBUI_ADMIN_EMAIL": FIRST_ACCOUNT,
+                "WEBUI_ADMIN_NAME": "Deployment",
                 "ENABLE_OAUTH_ROLE_MANAGEMENT": "true",
                 "OAUTH_ROLES_CLAIM": realm.CLAIM,
                 "OAUTH_ADMIN_ROLES": "admin",
@@ -154,6 +167,7 @@ class OpenWebui(Service):
             secret_environment={
                 "WEBUI_SECRET_KEY": platform.secret("open-webui-secret-key", 48, rotation=ENCRYPTION),
                 "OAUTH_CLIENT_SECRET": realm.client_secret(platform, CLIENT),
+                "WEBUI_ADMIN_PASSWORD": platform.secret("open-webui-first-password", 32, rotation=FIRST),
                 "DATABASE_URL": postgres.address(platform, "open-webui"),
                 "PGVECTOR_DB_URL": postgres.address(platform, "open-webui"),
                 **({"QDRANT_API_KEY": platform.secret(qdrant.KEY)} if self._in_qdrant else {}),

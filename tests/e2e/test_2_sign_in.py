@@ -13,12 +13,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, expect
 
+from components.ai.open_webui import FIRST_ACCOUNT
 from components.service import SECRETS, clients_of
 from operations import users
 from operations.lifecycle import Options
 from operations.project import Project
 from settings import ROOT, Role
 from tests.e2e.conftest import STACK, Deployed, Person, aikit
+from tests.e2e.test_3_services import sql
 from tests.e2e.test_4_monitoring import query
 
 WHO = "async () => (await fetch('/api/v1/auths/', {headers: {Authorization: 'Bearer ' + localStorage.token}})).json()"
@@ -38,6 +40,16 @@ print(json.dumps(json.load(urllib.request.urlopen(request, timeout=10, context=k
 """Asks for a document, in a container that trusts the platform's authority."""
 PAGES = {"api": "/v1/models", "metrics": "/graph"}
 """What is asked for where the first page is none, or only leads elsewhere."""
+
+
+@pytest.mark.spec("SSO-17", "SSO-06")
+def test_a_viewer_who_comes_first_is_no_administrator(platform: Deployed, person: Person) -> None:
+    """The chat itself would make the very first one who signs in its administrator."""
+    assert sql(platform, "open-webui", 'SELECT email FROM "user"') == FIRST_ACCOUNT, "somebody was here before"
+    person.sign_in(platform.url("chat"), "victor")
+    person.page.locator("#chat-input").wait_for()
+    who = person.page.evaluate(WHO)
+    assert (who["email"], who["role"]) == ("victor@example.org", "user")
 
 
 @pytest.mark.spec("BASE-01", "BASE-02", "SSO-01", "SSO-06", "SSO-14", "SSO-15", "SSO-18")
@@ -198,6 +210,9 @@ def test_nobody_signs_in_past_keycloaks_page(platform: Deployed) -> None:
         body = {"email": "admin@example.org", "password": platform.passwords["admin"], "name": "x"}
         assert client.post(f"{chat}/api/v1/auths/signin", json=body).status_code in {400, 401, 403}
         assert client.post(f"{chat}/api/v1/auths/signup", json=body).status_code in {400, 401, 403}
+        secret = platform.run("open-webui", "sh", "-c", f'. {SECRETS}/environment; printf %s "$WEBUI_ADMIN_PASSWORD"')
+        first = {"email": FIRST_ACCOUNT, "password": secret}
+        assert client.post(f"{chat}/api/v1/auths/signin", json=first).status_code in {400, 401, 403}
         token = f"{platform.url('auth')}/realms/aikit/protocol/openid-connect/token"
         password = {"grant_type": "password", "username": "admin", "password": platform.passwords["admin"]}
         refused = client.post(token, data=password, auth=("open-webui", client_secret(platform)))

@@ -82,6 +82,7 @@ PROTECTED = {
     "authority-key": "forced",
     "grafana-secret-key": "forced",
     "n8n-encryption-key": "forced",
+    "open-webui-first-password": "never",
     "open-webui-secret-key": "forced",
 }
 """What would be lost, or is somebody else's."""
