@@ -208,6 +208,18 @@ class Person:
                 steps.first.click()
                 self.page.wait_for_timeout(500)
 
+    def arrive_at_chat(self) -> None:
+        """Wait for the chat after a sign-in.
+
+        In a browser that was signed in before, the chat now and then forgets what it has just sent to Keycloak: a late answer to its own
+        page brings back the cookie of before (authlib says "State not equal"). It offers the way to Keycloak again, and people take it.
+        """
+        ready, again = self.page.locator("#chat-input"), self.page.get_by_role("button", name="Continue with Keycloak")
+        ready.or_(again).first.wait_for()
+        if not ready.is_visible():
+            again.click()
+            ready.wait_for()
+
     def screenshot(self, name: str) -> Path:
         """Keep a picture of the page for docs/quickstart.md."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

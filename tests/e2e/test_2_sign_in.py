@@ -294,7 +294,7 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
     page.locator("#username").fill("ada")
     page.locator("#password").fill(chosen)
     page.locator("#kc-login").click()
-    page.locator("#chat-input").wait_for()
+    person.arrive_at_chat()
     token = page.evaluate("() => localStorage.token")
     with platform.client() as client:
 
@@ -324,7 +324,7 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
     page.locator("#password-new").fill(chosen)
     page.locator("#password-confirm").fill(chosen)
     page.keyboard.press("Enter")
-    page.locator("#chat-input").wait_for()
+    person.arrive_at_chat()
     refused = person.context.new_page().goto(editor)
     assert refused is not None
     assert refused.status == 403
