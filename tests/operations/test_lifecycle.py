@@ -164,23 +164,20 @@ def test_destroy_leaves_neither_images_that_were_built_nor_volumes_without_a_nam
     assert stack("up", "--yes").code == 0
     # One of an earlier version, and one that somebody else's container uses.
     stack.docker.images.get(image).tag(f"aikit/{stack.name}", "0")
-    (tmp_path / "image" / "Containerfile").write_text(f"FROM {tiny.IMAGE}\nVOLUME /other\n")
-    used, _ = stack.docker.images.build(
-        path=str(tmp_path / "image"), dockerfile="Containerfile", tag=f"aikit/{stack.name}:2"
-    )
-    container = stack.docker.containers.create(str(used.id), ["sleep", "1"])
+    (tmp_path / "image" / "Containerfile").write_text(f"FROM {tiny.IMAGE}\nVOLUME /{stack.name}\n")
+    used = f"aikit/{stack.name}:2"
+    stack.docker.images.build(path=str(tmp_path / "image"), dockerfile="Containerfile", tag=used)
+    container: Any = stack.docker.containers.run(used, ["/bin/sleep", "120"], detach=True)
     try:
         gone = stack("destroy", "--yes", "--data")
     finally:
-        container.remove(v=True)
+        container.remove(v=True, force=True)
     assert gone.code == 0
     for number in (0, 1):
         assert f"removed image aikit/{stack.name}:{number}" in gone.err
-    assert f"kept image aikit/{stack.name}:2" in gone.err
-    assert [tag for each in stack.docker.images.list(f"aikit/{stack.name}") for tag in each.tags] == [
-        f"aikit/{stack.name}:2"
-    ]
-    stack.docker.images.remove(f"aikit/{stack.name}:2")
+    assert f"kept image {used}" in gone.err
+    assert [tag for each in stack.docker.images.list(f"aikit/{stack.name}") for tag in each.tags] == [used]
+    stack.docker.images.remove(used)
 
 
 def test_nothing_is_written_beside_the_state_that_nobody_reads(stack: Tiny) -> None:
