@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from docker.errors import APIError
+from rich.markup import escape
 
 from operations.console import print_json, results, say, table
 from operations.containers import Container, StackInDocker, connect
@@ -43,7 +44,7 @@ def show(options: Options) -> Exit:
         return Exit.OK
     shown = table(f"Silences of stack {options.stack}", "number", "alerts", "until", "by", "why")
     for silence in found:
-        shown.add_row(*(cell.replace("[", "\\[") for cell in dataclasses.astuple(silence)))
+        shown.add_row(*map(escape, dataclasses.astuple(silence)))
     results.print(shown)
     return Exit.OK
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from rich.markup import escape
+
 from components.identity.names import CLIENT, CLIENT_SECRET, GROUPS
 from operations import checks, state
 from operations.console import print_json, results, say, table
@@ -366,7 +368,7 @@ def events(options: Options, *, username: str | None, count: int) -> Exit:
         changed = cast("list[dict[str, Any]]", admin.get(*realm, "admin-events", **path, **limit))
     found = [
         *(_sign_in_event(each, people) for each in signed),
-        *(_change_event(each, people, clients) for each in changed),
+        *(_change_event(each, people, people | clients) for each in changed),
     ]
     found.sort(key=lambda event: event.time, reverse=True)
     if options.as_json:
@@ -375,8 +377,8 @@ def events(options: Options, *, username: str | None, count: int) -> Exit:
     shown = table(f"What happened in stack {options.stack}", "when (UTC)", "what", "who", "of", "from", "")
     for event in found:
         # Whoever is refused has chosen the name that is shown.
-        cells = (cell.replace("[", "\\[") for cell in (event.time, event.what, event.who, event.of, event.address))
-        shown.add_row(*cells, f"[red]{event.error}[/]" if event.error else "")
+        cells = (event.time, event.what, event.who, event.of, event.address)
+        shown.add_row(*map(escape, cells), f"[red]{event.error}[/]" if event.error else "")
     results.print(shown)
     return Exit.OK
 
@@ -406,17 +408,15 @@ def _sign_in_event(event: dict[str, Any], people: Mapping[str, str]) -> Event:
     )
 
 
-def _change_event(event: dict[str, Any], people: Mapping[str, str], clients: Mapping[str, str]) -> Event:
+def _change_event(event: dict[str, Any], people: Mapping[str, str], names: Mapping[str, str]) -> Event:
     by = cast("dict[str, str]", event.get("authDetails") or {})
     path = str(event.get("resourcePath") or "")
-    for identifier, name in {**people, **clients}.items():
-        path = path.replace(identifier, name)
     return Event(
         time=_time(event),
         what=f"{event['operationType']} {event['resourceType']}".lower().replace("_", " "),
         # The deployment logs in at another realm, whose accounts are none of these.
         who=people.get(by.get("userId", ""), "the deployment"),
-        of=path,
+        of="/".join(names.get(part, part) for part in path.split("/")),
         address=by.get("ipAddress", ""),
         error=str(event.get("error") or ""),
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from docker.errors import NotFound
+from rich.markup import escape
 
 from operations import checks, history, monitoring, state
 from operations.console import colored, print_json, results, table
@@ -70,7 +71,7 @@ def _show_watched(watched: Mapping[str, Any]) -> None:
         for alert in watched["alerts"]:
             color = "red" if alert["severity"] == "critical" else "yellow"
             cells = (alert["service"], alert["summary"], alert["runbook"])
-            shown.add_row(f"[{color}]{alert['severity']}[/]", *(cell.replace("[", "\\[") for cell in cells))
+            shown.add_row(f"[{color}]{alert['severity']}[/]", *map(escape, cells))
         results.print(shown)
     else:
         results.print("\nNo alerts.")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import pulumi_policy as engine
+from pulumi_policy.deserialize import SPECIAL_SECRET_SIG, SPECIAL_SIG_KEY
 from pulumi_policy.proxy import UnknownValueError
 
 from policies.catalogue import POLICIES
@@ -16,9 +17,6 @@ from policies.values import SECRET, UNKNOWN
 
 NAME = "aikit"
 
-_SIGNATURE = "4dabf18193072939515e22adb298388d"
-"""Key of the engine's by which a value says that it is more than data."""
-_SECRET = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105 -- what it says of a secret
 
 _SEVERITIES = {
     Severity.LOW: engine.Severity.LOW,
@@ -53,7 +51,7 @@ def masked(value: Any) -> Any:
     """Return what the engine sent with secrets as a plan shows them, and nothing of what they are."""
     if isinstance(value, Mapping):
         fields = cast("Mapping[str, Any]", value)
-        if fields.get(_SIGNATURE) == _SECRET:
+        if fields.get(SPECIAL_SIG_KEY) == SPECIAL_SECRET_SIG:
             return SECRET
         return {name: masked(field) for name, field in fields.items()}
     if isinstance(value, list):

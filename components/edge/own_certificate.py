@@ -2,7 +2,6 @@
 
 import datetime
 from collections.abc import Sequence
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
@@ -33,7 +32,7 @@ def read(certificate_file: str, key_file: str, hosts: Sequence[str]) -> tuple[st
 
 def _text(setting: str, file: str) -> str:
     try:
-        return Path(named_file(file)).read_text(encoding="ascii")
+        return named_file(file).read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError((f"{setting} is {file!r}, which cannot be read as PEM: {error}.",)) from error
 
