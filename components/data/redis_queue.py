@@ -3,12 +3,10 @@
 In a cache, full memory costs an answer; here it would cost an execution, or the lock of one that runs.
 """
 
-import pulumi
-
 from components.context import Platform
 from components.data import redis
 from components.images import REDIS, Image
-from components.service import FILES, Container, DataVolume, Network, Service
+from components.service import Container, Network, Service
 
 PASSWORD = "redis-queue-password"  # noqa: S105 -- the name of a secret
 
@@ -30,15 +28,10 @@ class RedisQueue(Service):
 
     def container(self, platform: Platform) -> Container:
         """Return the server's container. Who adds to a full queue gets an error."""
-        memory = self.settings.n8n.queue_memory_mb
-        password = platform.secret(PASSWORD)
-        return Container(
-            command=("docker-entrypoint.sh", "redis-server", f"{FILES}/redis.conf"),
-            files={"redis.conf": redis.configuration(memory, "noeviction")},
-            secrets={"password": password, "password.conf": pulumi.Output.concat("requirepass ", password, "\n")},
-            health=redis.HEALTH,
+        return redis.server(
+            platform.secret(PASSWORD),
+            memory_mb=self.settings.n8n.queue_memory_mb,
+            eviction="noeviction",
+            volume="redis-queue-data",
             networks=(Network.DATA,),
-            volumes=(DataVolume(name="redis-queue-data", path="/data"),),
-            user="999",
-            memory_mb=redis.container_memory_mb(memory),
         )
