@@ -11,7 +11,9 @@ from docker.errors import APIError
 
 from operations.containers import Container
 
-ALERTS = "http://127.0.0.1:9093/api/v2/alerts?silenced=false&inhibited=false"
+ALERTMANAGER = "http://127.0.0.1:9093"
+"""Alertmanager, as it is reached in its own container."""
+ALERTS = f"{ALERTMANAGER}/api/v2/alerts?silenced=false&inhibited=false"
 QUERY = "http://127.0.0.1:9090/api/v1/query?query="
 OBJECTIVES = '{__name__=~"slo:[a-z_]+:(objective|ratio_rate3d)",__name__!~"slo:[a-z_]+_errors:.+"}'
 """Each objective is a series of its name, beside one with the share of the last three days."""
@@ -88,18 +90,28 @@ def objectives(containers: Iterable[Container]) -> list[Objective]:
     ]
 
 
-def _ask(containers: Iterable[Container], service: str, address: str) -> Any:
-    """Ask a service from inside its container: its page is for people, who sign in."""
+def execute(containers: Iterable[Container], service: str, *command: str) -> tuple[int, str]:
+    """Run a command in a service's container, and return its exit code and what it says.
+
+    Raises:
+        UnknownError: the service does not run, or Docker cannot ask it.
+    """
     running: Mapping[str, Container] = {each.service: each for each in containers if each.status == "running"}
     if service not in running:
         raise UnknownError(f"{service} does not run")
     try:
-        code, output = running[service].raw.exec_run(["wget", "-q", "-T", "5", "-O", "-", address])
+        code, output = running[service].raw.exec_run([*command])
     except APIError as error:
         raise UnknownError(f"{service} cannot be asked: {error.explanation or error}") from error
+    return code, output.decode(errors="replace")
+
+
+def _ask(containers: Iterable[Container], service: str, address: str) -> Any:
+    """Ask a service from inside its container: its page is for people, who sign in."""
+    code, output = execute(containers, service, "wget", "-q", "-T", "5", "-O", "-", address)
+    if code:
+        raise UnknownError(f"{service} does not answer: {output.strip()[:200]}")
     try:
-        if code:
-            raise UnknownError(f"{service} does not answer: {output.decode(errors='replace').strip()[:200]}")
         return json.loads(output)
     except ValueError as error:
         raise UnknownError(f"{service} answers what is no JSON: {error}") from error

@@ -3,20 +3,20 @@
 import dataclasses
 import getpass
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from docker.errors import APIError
 from rich.markup import escape
 
+from operations import monitoring
 from operations.console import print_json, results, say, table
-from operations.containers import Container, StackInDocker, connect
+from operations.containers import StackInDocker, connect
 from operations.errors import Exit, Failure
 from operations.lifecycle import Options
 
-SERVER = "http://127.0.0.1:9093"
-"""Alertmanager, as it is reached in its own container."""
+Amtool = Callable[..., str]
+"""Runs Alertmanager's own command line with these arguments, and returns what it says."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class Silence:
 
 def show(options: Options) -> Exit:
     """Print the silences in force."""
-    with _alertmanager(options) as container:
-        found = _silences(container)
+    with _alertmanager(options) as amtool:
+        found = _silences(amtool)
     if options.as_json:
         print_json([dataclasses.asdict(silence) for silence in found])
         return Exit.OK
@@ -65,9 +65,9 @@ def add(options: Options, name: str, *, service: str | None, hours: float, comme
     _check(options, name)
     matchers = [f"alertname={name}", *([f"service={service}"] if service else [])]
     given = [f"--duration={round(hours * 3600)}s", f"--author={getpass.getuser()}", f"--comment={comment}"]
-    with _alertmanager(options) as container:
-        number = _amtool(container, "silence", "add", *matchers, *given).strip()
-        (made,) = [silence for silence in _silences(container) if silence.id == number]
+    with _alertmanager(options) as amtool:
+        number = amtool("silence", "add", *matchers, *given).strip()
+        (made,) = [silence for silence in _silences(amtool) if silence.id == number]
     if options.as_json:
         print_json(dataclasses.asdict(made))
     else:
@@ -81,13 +81,13 @@ def remove(options: Options, number: str) -> Exit:
     Raises:
         Failure: there is none of that number, or Alertmanager does not answer.
     """
-    with _alertmanager(options) as container:
-        if number not in {silence.id for silence in _silences(container)}:
+    with _alertmanager(options) as amtool:
+        if number not in {silence.id for silence in _silences(amtool)}:
             raise Failure(
                 f"There is no silence {number}; `./aikit silences list --stack {options.stack}` shows all.",
                 code=Exit.USAGE,
             )
-        _amtool(container, "silence", "expire", number)
+        amtool("silence", "expire", number)
     say(f"silence {number} has ended")
     return Exit.OK
 
@@ -104,21 +104,34 @@ def _check(options: Options, name: str) -> None:
 
 
 @contextmanager
-def _alertmanager(options: Options) -> Generator[Container]:
+def _alertmanager(options: Options) -> Generator[Amtool]:
+    """Give what runs Alertmanager's own command line beside it, and returns what it says.
+
+    Raises:
+        Failure: it does not run or answer, or refuses.
+    """
     options.project.settings(options.stack)
     client = connect()
     try:
-        for container in StackInDocker(client, options.stack).containers():
-            if (container.service, container.status) == ("alertmanager", "running"):
-                yield container
-                return
-        raise Failure(f"Stack {options.stack} has no Alertmanager that runs: `./aikit status --stack {options.stack}`.")
+        containers = StackInDocker(client, options.stack).containers()
+
+        def amtool(*arguments: str) -> str:
+            command = ("amtool", f"--alertmanager.url={monitoring.ALERTMANAGER}", *arguments)
+            try:
+                code, text = monitoring.execute(containers, "alertmanager", *command)
+            except monitoring.UnknownError as error:
+                raise Failure(f"{error}: see `./aikit status --stack {options.stack}`.") from error
+            if code:
+                raise Failure(f"Alertmanager refuses: {text.strip()[:400]}")
+            return text
+
+        yield amtool
     finally:
         client.close()
 
 
-def _silences(container: Container) -> Sequence[Silence]:
-    found = cast("list[dict[str, Any]]", json.loads(_amtool(container, "silence", "query", "--output=json") or "[]"))
+def _silences(amtool: Amtool) -> Sequence[Silence]:
+    found = cast("list[dict[str, Any]]", json.loads(amtool("silence", "query", "--output=json") or "[]"))
     return [
         Silence(
             id=str(each["id"]),
@@ -136,19 +149,3 @@ def _silences(container: Container) -> Sequence[Silence]:
 def _operator(matcher: dict[str, Any]) -> str:
     equal = matcher.get("isEqual", True)
     return ("=~" if equal else "!~") if matcher["isRegex"] else ("=" if equal else "!=")
-
-
-def _amtool(container: Container, *arguments: str) -> str:
-    """Run Alertmanager's own command line beside it.
-
-    Raises:
-        Failure: it does not answer, or refuses.
-    """
-    try:
-        code, output = container.raw.exec_run(["amtool", f"--alertmanager.url={SERVER}", *arguments])
-    except APIError as error:
-        raise Failure(f"Alertmanager cannot be asked: {error.explanation or error}") from error
-    text = output.decode(errors="replace")
-    if code:
-        raise Failure(f"Alertmanager refuses: {text.strip()[:400]}")
-    return text
