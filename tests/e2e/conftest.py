@@ -180,10 +180,19 @@ class Person:
     def sign_in(self, address: str, username: str) -> None:
         """Open a page, be sent to Keycloak, and sign in there."""
         self.open_sign_in(address)
-        field = self.page.locator("#username")
-        field.fill(username)
-        self.page.locator("#password").fill(self.platform.passwords[username])
+        self.give(username, self.platform.passwords[username])
+
+    def give(self, username: str, password: str) -> None:
+        """Fill in Keycloak's form, which is open, and send it."""
+        self.page.locator("#username").fill(username)
+        self.page.locator("#password").fill(password)
         self.page.locator("#kc-login").click()
+
+    def choose_password(self, password: str) -> None:
+        """Fill in the form that Keycloak shows to those who must change theirs."""
+        self.page.locator("#password-new").fill(password)
+        self.page.locator("#password-confirm").fill(password)
+        self.page.keyboard.press("Enter")
 
     def ask(self, question: str) -> None:
         """Send a question to the model that the chat's page has chosen, once it has."""

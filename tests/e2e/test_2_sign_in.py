@@ -254,13 +254,9 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
     added = json.loads(aikit("users", "add", "ada", "--email", "ada@example.org", "--role", "editor", "--json").stdout)
     chat, page = platform.url("chat"), person.page
     person.open_sign_in(chat)
-    page.locator("#username").fill("ada")
-    page.locator("#password").fill(added["password"])
-    page.locator("#kc-login").click()
+    person.give("ada", added["password"])
     chosen = "a password of her own"
-    page.locator("#password-new").fill(chosen)
-    page.locator("#password-confirm").fill(chosen)
-    page.keyboard.press("Enter")
+    person.choose_password(chosen)
     page.locator("#chat-input").wait_for()
     assert page.evaluate(WHO)["role"] == "user"
     editor = platform.url("n8n")
@@ -291,9 +287,7 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
     page.evaluate("() => localStorage.clear()")
     wait_for(lambda: not enters())
     person.open_sign_in(chat)
-    page.locator("#username").fill("ada")
-    page.locator("#password").fill(chosen)
-    page.locator("#kc-login").click()
+    person.give("ada", chosen)
     person.arrive_at_chat()
     token = page.evaluate("() => localStorage.token")
     with platform.client() as client:
@@ -313,17 +307,11 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
     assert json.loads(aikit("users", "set-role", "ada", "viewer", "--json").stdout)["role"] == "viewer"
     renewed = json.loads(aikit("users", "reset", "ada", "--json").stdout)
     person.open_sign_in(chat)
-    page.locator("#username").fill("ada")
-    page.locator("#password").fill(chosen)
-    page.locator("#kc-login").click()
+    person.give("ada", chosen)
     expect(page.get_by_text("Invalid username or password.")).to_be_visible()
-    page.locator("#username").fill("ada")
-    page.locator("#password").fill(renewed["password"])
-    page.locator("#kc-login").click()
+    person.give("ada", renewed["password"])
     chosen = "another one of her own"
-    page.locator("#password-new").fill(chosen)
-    page.locator("#password-confirm").fill(chosen)
-    page.keyboard.press("Enter")
+    person.choose_password(chosen)
     person.arrive_at_chat()
     refused = person.context.new_page().goto(editor)
     assert refused is not None
@@ -341,9 +329,7 @@ def test_someone_is_added_signs_in_signs_out_and_is_locked_out(platform: Deploye
         "victor": "viewer",
     }
     person.open_sign_in(chat)
-    page.locator("#username").fill("ada")
-    page.locator("#password").fill(chosen)
-    page.locator("#kc-login").click()
+    person.give("ada", chosen)
     expect(page.get_by_text("Account is disabled")).to_be_visible()
     log = platform.container("keycloak").logs(tail=400).decode()
     for event in ('type=\\"LOGIN\\"', 'type=\\"LOGIN_ERROR\\"', 'type=\\"LOGOUT\\"'):

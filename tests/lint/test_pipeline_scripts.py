@@ -208,12 +208,20 @@ def test_githubs_comments_are_written_once_and_then_kept_up_to_date(tmp_path: Pa
     assert [name for name, _ in comment(tmp_path, {**given, "pulls": given["pulls"][:1]})] == ["list", "notice"]
 
 
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a folder in which ``./aikit`` is the project's, and which what it writes does not leave."""
+    (tmp_path / "aikit").write_text(f'#!/bin/sh\nexec {ROOT}/aikit "$@"\n')
+    (tmp_path / "aikit").chmod(0o755)
+    return tmp_path
+
+
 PLANS = [(where, script) for where, script in SCRIPTS if "./aikit plan" in script]
 
 
 @pytest.mark.spec("CI-01", "CI-02", "CI-05")
 @pytest.mark.parametrize(("where", "script"), PLANS, ids=[where for where, _ in PLANS])
-def test_the_plan_of_each_pipeline_is_made(where: str, script: str, tmp_path: Path) -> None:
+def test_the_plan_of_each_pipeline_is_made(where: str, script: str, checkout: Path) -> None:
     """The real command against a real revision, with the variables as the forge sets them."""
     git = ["git", "-C", str(ROOT), "rev-parse", "--verify", "HEAD"]
     found = subprocess.run(git, capture_output=True, text=True, check=False)
@@ -222,23 +230,19 @@ def test_the_plan_of_each_pipeline_is_made(where: str, script: str, tmp_path: Pa
     revision = found.stdout.strip()
     # Jenkins fetches the target branch before.
     script = script.replace("origin/$CHANGE_TARGET", revision)
-    (tmp_path / "aikit").write_text(f'#!/bin/sh\nexec {ROOT}/aikit "$@"\n')
-    (tmp_path / "aikit").chmod(0o755)
-    done = run(script, tmp_path, STACK="prod", BASE=revision, CI_MERGE_REQUEST_DIFF_BASE_SHA=revision)
+    done = run(script, checkout, STACK="prod", BASE=revision, CI_MERGE_REQUEST_DIFF_BASE_SHA=revision)
     assert done.returncode == 0, f"{where}: {done.stderr}"
-    (written,) = tmp_path.glob("plan-*.md")
+    (written,) = checkout.glob("plan-*.md")
     stack = re.fullmatch(r"plan-(dev|prod)\.md", written.name)
     assert stack
     assert written.read_text().startswith(f"<!-- aikit plan {stack[1]} -->\n")
 
 
 @pytest.mark.spec("CI-01", "CI-02", "CI-05", "SEC-04")
-def test_the_compliance_report_of_the_pipelines_is_made(tmp_path: Path) -> None:
+def test_the_compliance_report_of_the_pipelines_is_made(checkout: Path) -> None:
     reports = {script for _, script in SCRIPTS if "./aikit compliance" in script}
     assert len(reports) == 1, "each forge keeps another report"
-    (tmp_path / "aikit").write_text(f'#!/bin/sh\nexec {ROOT}/aikit "$@"\n')
-    (tmp_path / "aikit").chmod(0o755)
-    done = run(reports.pop(), tmp_path)
+    done = run(reports.pop(), checkout)
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "compliance.json").read_text())["stacks"]
-    assert "<html" in (tmp_path / "compliance.html").read_text()
+    assert json.loads((checkout / "compliance.json").read_text())["stacks"]
+    assert "<html" in (checkout / "compliance.html").read_text()
