@@ -2,10 +2,8 @@
 
 import base64
 import dataclasses
-import hashlib
 import json
 import re
-import secrets
 import time
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -19,6 +17,7 @@ from operations import users
 from operations.lifecycle import Options
 from operations.project import Project
 from settings import ROOT, Role
+from tests.authorization import code_request
 from tests.e2e.conftest import STACK, Deployed, Person, aikit
 from tests.e2e.test_3_services import sql
 from tests.e2e.test_4_monitoring import query
@@ -147,16 +146,7 @@ def access_token(platform: Deployed, person: Person, username: str) -> str:
     """Return a token of the chat's client, by the same steps as the chat gets one."""
     realm = f"{platform.url('auth')}/realms/aikit/protocol/openid-connect"
     back = f"{platform.url('chat')}/oauth/oidc/callback"
-    verifier = secrets.token_urlsafe(48)
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
-    asked = {
-        "client_id": "open-webui",
-        "response_type": "code",
-        "scope": "openid",
-        "redirect_uri": back,
-        "code_challenge": challenge,
-        "code_challenge_method": "S256",
-    }
+    asked, verifier = code_request(back)
     # The chat gets the code, too, and does nothing with it: it never asked for it.
     with person.page.expect_request(lambda request: request.url.startswith(back), timeout=60_000) as returned:
         person.sign_in(f"{realm}/auth?{urlencode(asked)}", username)

@@ -1,9 +1,6 @@
 """The platform's realm on a real Keycloak by the real engine: who gets in by what, judged at its login pages."""
 
-import base64
-import hashlib
 import re
-import secrets
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +24,7 @@ from components.images import Machine
 from operations.errors import Failure
 from operations.users import People
 from settings import Role, User, parse
+from tests.authorization import code_request
 from tests.providers.conftest import CLIENT_ID, CLIENT_SECRET, Program, Run, Server
 
 Stacks = Callable[[Program], Run]
@@ -95,18 +93,10 @@ class Visitor:
 
     def arrive(self, **query: str) -> str:
         """Go to the chat's login; return the code that the chat gets, empty if Keycloak asks something."""
-        verifier = secrets.token_urlsafe(48)
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
-        asked = {
-            "client_id": "open-webui",
-            "response_type": "code",
-            "scope": "openid",
-            "redirect_uri": CALLBACK,
-            "code_challenge": challenge,
-            "code_challenge_method": "S256",
-            **query,
-        }
-        return self._follow("GET", f"{self.server.url}/realms/{REALM}/protocol/openid-connect/auth?{urlencode(asked)}")
+        asked, _ = code_request(CALLBACK)
+        return self._follow(
+            "GET", f"{self.server.url}/realms/{REALM}/protocol/openid-connect/auth?{urlencode(asked | query)}"
+        )
 
     def answer(self, **values: str) -> str:
         """Fill in the form of the page and send it; return as `arrive` does."""
